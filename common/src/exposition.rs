@@ -1,0 +1,369 @@
+//! Values in, Prometheus exposition out: text format 0.0.4 and OpenMetrics 1.0, written straight into one buffer.
+//!
+//! There is no registry here: a page is written at each scrape from what is there, so that what has vanished is not on it.
+
+use std::io::Write as _;
+
+use prometheus::proto::MetricType;
+
+/// Exposition format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Text format 0.0.4.
+    Text,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// Returns the best format for an `Accept` header: of OpenMetrics 1.0 and text, the one with the higher `q`; the
+    /// first named at equal `q`; text where neither is named.
+    pub fn negotiate(accept: Option<&str>) -> Self {
+        let mut best: Option<(f32, Self)> = None;
+        for range in accept.unwrap_or_default().split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let media = parts.next().unwrap_or_default();
+            let mut quality = 1.0_f32;
+            let mut version = None;
+            for parameter in parts {
+                match parameter.split_once('=') {
+                    Some(("q", value)) => quality = value.trim().parse().unwrap_or(0.0),
+                    Some(("version", value)) => version = Some(value.trim().trim_matches('"')),
+                    _ => {}
+                }
+            }
+            let format = match (media, version) {
+                ("application/openmetrics-text", None | Some("1.0.0")) => Self::OpenMetrics,
+                ("text/plain" | "text/*" | "*/*", _) => Self::Text,
+                _ => continue,
+            };
+            if quality > 0.0 && best.is_none_or(|(q, _)| quality > q) {
+                best = Some((quality, format));
+            }
+        }
+        best.map_or(Self::Text, |(_, format)| format)
+    }
+
+    /// Returns the value of the `Content-Type` header.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// Type of a metric family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only ever rises; its name ends in `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Cumulative buckets, with `_bucket`, `_sum` and `_count` samples.
+    Histogram,
+    /// Not known.
+    Untyped,
+}
+
+/// A page being written.
+#[derive(Debug)]
+pub struct Page<'b> {
+    buffer: &'b mut Vec<u8>,
+    format: Format,
+}
+
+impl<'b> Page<'b> {
+    /// Starts a page at the end of `buffer`.
+    pub fn new(buffer: &'b mut Vec<u8>, format: Format) -> Self {
+        Self { buffer, format }
+    }
+
+    /// Returns the format of the page.
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Writes HELP and TYPE of a family; its samples must follow before the next family. In OpenMetrics a counter's
+    /// family loses `_total`, and a counter without `_total` is of type unknown.
+    pub fn family(&mut self, name: &str, help: &str, kind: Kind) {
+        let (family, type_name) = match (self.format, kind) {
+            (Format::OpenMetrics, Kind::Counter) => match name.strip_suffix("_total") {
+                Some(family) => (family, "counter"),
+                None => (name, "unknown"),
+            },
+            (Format::OpenMetrics, Kind::Untyped) => (name, "unknown"),
+            (Format::Text, Kind::Untyped) => (name, "untyped"),
+            (_, Kind::Counter) => (name, "counter"),
+            (_, Kind::Gauge) => (name, "gauge"),
+            (_, Kind::Histogram) => (name, "histogram"),
+        };
+        self.raw(b"# HELP ");
+        self.raw(family.as_bytes());
+        self.raw(b" ");
+        let quotes = self.format == Format::OpenMetrics;
+        escape(self.buffer, help, quotes);
+        self.raw(b"\n# TYPE ");
+        self.raw(family.as_bytes());
+        self.raw(b" ");
+        self.raw(type_name.as_bytes());
+        self.raw(b"\n");
+    }
+
+    /// Writes one sample. Label values may hold any text.
+    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.raw(name.as_bytes());
+        write_labels(self.buffer, labels.iter().copied());
+        self.raw(b" ");
+        write_value(self.buffer, value);
+        self.raw(b"\n");
+    }
+
+    /// Writes a sample whose name and labels were rendered before, as by [`series_prefix`].
+    pub fn prefixed(&mut self, prefix: &[u8], value: f64) {
+        self.raw(prefix);
+        write_value(self.buffer, value);
+        self.raw(b"\n");
+    }
+
+    /// Writes a whole number with a prefix that was rendered before.
+    pub fn prefixed_integer(&mut self, prefix: &[u8], value: u64) {
+        self.raw(prefix);
+        write_integer(self.buffer, value);
+        self.raw(b"\n");
+    }
+
+    /// Writes all families of a registry: counters, gauges and histograms.
+    pub fn registry(&mut self, registry: &prometheus::Registry) {
+        for family in registry.gather() {
+            let name = family.name();
+            let kind = match family.get_field_type() {
+                MetricType::COUNTER => Kind::Counter,
+                MetricType::GAUGE => Kind::Gauge,
+                MetricType::HISTOGRAM => Kind::Histogram,
+                MetricType::SUMMARY | MetricType::UNTYPED => continue,
+            };
+            self.family(name, family.help(), kind);
+            for metric in family.get_metric() {
+                let labels: Vec<(&str, &str)> = metric.get_label().iter().map(|l| (l.name(), l.value())).collect();
+                match kind {
+                    Kind::Counter => self.sample(name, &labels, metric.get_counter().get_value()),
+                    Kind::Gauge | Kind::Untyped => self.sample(name, &labels, metric.get_gauge().get_value()),
+                    Kind::Histogram => self.histogram(name, &labels, metric.get_histogram()),
+                }
+            }
+        }
+    }
+
+    /// Ends the page: `# EOF` in OpenMetrics.
+    pub fn finish(mut self) {
+        if self.format == Format::OpenMetrics {
+            self.raw(b"# EOF\n");
+        }
+    }
+
+    fn histogram(&mut self, name: &str, labels: &[(&str, &str)], histogram: &prometheus::proto::Histogram) {
+        let bucket_name = format!("{name}_bucket");
+        let bucket = |bound: f64, count: u64, buffer: &mut Vec<u8>| {
+            let mut text = Vec::new();
+            write_bound(&mut text, bound);
+            let bound_text = String::from_utf8_lossy(&text);
+            buffer.extend_from_slice(bucket_name.as_bytes());
+            write_labels(buffer, labels.iter().copied().chain([("le", bound_text.as_ref())]));
+            buffer.push(b' ');
+            write_integer(buffer, count);
+            buffer.push(b'\n');
+        };
+        for entry in histogram.get_bucket() {
+            if entry.upper_bound().is_finite() {
+                bucket(entry.upper_bound(), entry.cumulative_count(), self.buffer);
+            }
+        }
+        bucket(f64::INFINITY, histogram.get_sample_count(), self.buffer);
+        self.sample(&format!("{name}_sum"), labels, histogram.get_sample_sum());
+        self.sample(&format!("{name}_count"), labels, histogram.get_sample_count() as f64);
+    }
+
+    fn raw(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+}
+
+/// Returns `name{labels} `, ready for [`Page::prefixed`].
+pub fn series_prefix(name: &str, labels: &[(&str, &str)]) -> Vec<u8> {
+    let mut prefix = Vec::with_capacity(name.len() + 32);
+    prefix.extend_from_slice(name.as_bytes());
+    write_labels(&mut prefix, labels.iter().copied());
+    prefix.push(b' ');
+    prefix
+}
+
+fn write_labels<'l>(buffer: &mut Vec<u8>, labels: impl Iterator<Item = (&'l str, &'l str)>) {
+    let mut any = false;
+    for (name, value) in labels {
+        buffer.push(if any { b',' } else { b'{' });
+        any = true;
+        buffer.extend_from_slice(name.as_bytes());
+        buffer.extend_from_slice(b"=\"");
+        escape(buffer, value, true);
+        buffer.push(b'"');
+    }
+    if any {
+        buffer.push(b'}');
+    }
+}
+
+/// Escapes backslash and line feed, and with `quotes` the double quote too.
+fn escape(buffer: &mut Vec<u8>, text: &str, quotes: bool) {
+    let special = |byte: &u8| matches!(byte, b'\\' | b'\n') || (quotes && *byte == b'"');
+    if !text.as_bytes().iter().any(special) {
+        buffer.extend_from_slice(text.as_bytes());
+        return;
+    }
+    for byte in text.bytes() {
+        match byte {
+            b'\\' => buffer.extend_from_slice(b"\\\\"),
+            b'\n' => buffer.extend_from_slice(b"\\n"),
+            b'"' if quotes => buffer.extend_from_slice(b"\\\""),
+            other => buffer.push(other),
+        }
+    }
+}
+
+/// Largest whole number below which every integer is exact in f64.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+fn write_value(buffer: &mut Vec<u8>, value: f64) {
+    if value.is_nan() {
+        buffer.extend_from_slice(b"NaN");
+    } else if value.is_infinite() {
+        buffer.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
+    } else if value >= 0.0 && value < EXACT && value.fract() == 0.0 {
+        write_integer(buffer, value as u64);
+    } else if value.abs() >= 1e17 || (value != 0.0 && value.abs() < 1e-5) {
+        let _ = write!(buffer, "{value:e}");
+    } else {
+        let _ = write!(buffer, "{value}");
+    }
+}
+
+/// A bucket's bound: always with a decimal point, as OpenMetrics wants it.
+fn write_bound(buffer: &mut Vec<u8>, bound: f64) {
+    if bound.is_finite() && bound.fract() == 0.0 && bound.abs() < EXACT {
+        let _ = write!(buffer, "{bound:.1}");
+    } else {
+        write_value(buffer, bound);
+    }
+}
+
+fn write_integer(buffer: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    buffer.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn page(format: Format, write: impl FnOnce(&mut Page<'_>)) -> String {
+        let mut buffer = Vec::new();
+        let mut page = Page::new(&mut buffer, format);
+        write(&mut page);
+        page.finish();
+        String::from_utf8(buffer).unwrap()
+    }
+
+    #[test]
+    fn prometheus_asks_for_openmetrics_and_gets_it() {
+        let prometheus_2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+                            text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        assert_eq!(Format::negotiate(Some(prometheus_2)), Format::OpenMetrics);
+        for (accept, format) in [
+            (None, Format::Text),
+            (Some("*/*"), Format::Text),
+            (Some("text/plain;version=0.0.4"), Format::Text),
+            (Some("application/json"), Format::Text),
+            (Some("application/openmetrics-text; version=0.0.1"), Format::Text),
+            (Some("application/openmetrics-text;version=1.0.0;q=0.2,text/plain;q=0.7"), Format::Text),
+            (Some("application/openmetrics-text;version=1.0.0;q=0"), Format::Text),
+        ] {
+            assert_eq!(Format::negotiate(accept), format, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn a_counter_loses_total_in_openmetrics_only() {
+        let write = |page: &mut Page<'_>| {
+            page.family("a_total", "Help with \\ and\nline", Kind::Counter);
+            page.sample("a_total", &[("x", "q\"b\\c\nd")], 1.0);
+        };
+        assert_eq!(
+            page(Format::Text, write),
+            "# HELP a_total Help with \\\\ and\\nline\n# TYPE a_total counter\na_total{x=\"q\\\"b\\\\c\\nd\"} 1\n"
+        );
+        assert_eq!(
+            page(Format::OpenMetrics, write),
+            "# HELP a Help with \\\\ and\\nline\n# TYPE a counter\na_total{x=\"q\\\"b\\\\c\\nd\"} 1\n# EOF\n"
+        );
+    }
+
+    #[test]
+    fn values_are_what_prometheus_reads() {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.25, "0.25"),
+            (-1.5, "-1.5"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+            (1.5e300, "1.5e300"),
+            (9_007_199_254_740_993_000.0, "9.007199254740993e18"),
+        ] {
+            let mut buffer = Vec::new();
+            write_value(&mut buffer, value);
+            assert_eq!(String::from_utf8(buffer).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_registry_is_written_with_buckets() {
+        let registry = prometheus::Registry::new();
+        let options = prometheus::HistogramOpts::new("t_seconds", "T.").buckets(vec![0.5, 1.0]);
+        let histogram = prometheus::Histogram::with_opts(options).unwrap();
+        histogram.observe(0.75);
+        registry.register(Box::new(histogram)).unwrap();
+        assert_eq!(
+            page(Format::Text, |page| page.registry(&registry)),
+            "# HELP t_seconds T.\n# TYPE t_seconds histogram\nt_seconds_bucket{le=\"0.5\"} 0\n\
+             t_seconds_bucket{le=\"1.0\"} 1\nt_seconds_bucket{le=\"+Inf\"} 1\nt_seconds_sum 0.75\nt_seconds_count 1\n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_finite_value_reads_back_exactly(value in proptest::num::f64::NORMAL | proptest::num::f64::ZERO) {
+            let mut buffer = Vec::new();
+            write_value(&mut buffer, value);
+            let text = String::from_utf8(buffer).unwrap();
+            prop_assert_eq!(text.parse::<f64>().unwrap(), value);
+        }
+
+        #[test]
+        fn any_label_value_stays_on_its_line(value in "\\PC*|[\\\\\"\n]*") {
+            let text = page(Format::Text, |page| page.sample("m", &[("l", &value)], 1.0));
+            prop_assert_eq!(text.matches('\n').count(), 1);
+            let inner = text.strip_prefix("m{l=\"").unwrap().strip_suffix("\"} 1\n").unwrap();
+            prop_assert_eq!(inner.replace("\\\\", "\u{0}").replace("\\n", "\n").replace("\\\"", "\"").replace('\u{0}', "\\"), value);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What two CloudPulse programs share, and nothing else.
+//!
+//! Two reasons to be in here: a name or format that crosses a process boundary (`names`, `exposition`, `query`,
+//! `duration`, `config`), and the bootstrap that every program needs (`telemetry`, `server`, `shutdown`). Nothing in here
+//! knows of collectors, models or replicas.
+
+#[cfg(feature = "config")]
+pub mod config;
+pub mod duration;
+pub mod exposition;
+pub mod names;
+#[cfg(feature = "query")]
+pub mod query;
+pub mod server;
+pub mod shutdown;
+pub mod telemetry;
