@@ -238,7 +238,7 @@ fn write_value(buffer: &mut Vec<u8>, value: f64) {
         buffer.extend_from_slice(b"NaN");
     } else if value.is_infinite() {
         buffer.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
-    } else if value >= 0.0 && value < EXACT && value.fract() == 0.0 {
+    } else if (0.0..EXACT).contains(&value) && value.fract() == 0.0 {
         write_integer(buffer, value as u64);
     } else if value.abs() >= 1e17 || (value != 0.0 && value.abs() < 1e-5) {
         let _ = write!(buffer, "{value:e}");
