@@ -1,0 +1,14 @@
+//! Prophet's own posterior, solved exactly.
+//!
+//! In: a series on a uniform grid ([`plan`]) or augurs' data frame ([`optimizer`]). Out: the maximum a posteriori
+//! parameters ([`solver`]), the curve at any time, and the closed-form interval ([`interval`]).
+//!
+//! The additive model with a piecewise-linear trend is linear in its parameters, so that its MAP is a ridge and lasso
+//! regression on sufficient statistics: no iteration over the data, no sampling, no approximation.
+
+pub mod interval;
+pub(crate) mod linalg;
+pub mod optimizer;
+pub mod plan;
+pub mod solver;
+mod statistics;
