@@ -66,6 +66,48 @@ pub enum Kind {
     Untyped,
 }
 
+/// A value in the form in which it is cheapest to write.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Number {
+    /// Any value.
+    Float(f64),
+    /// A whole number.
+    Integer(u64),
+    /// `digits` / 10^`places`: what the kernel counts in hundredths or thousandths, written exactly.
+    Decimal {
+        /// All digits, without the point.
+        digits: u64,
+        /// How many of them stand behind the point; at most 19.
+        places: u32,
+    },
+}
+
+impl From<f64> for Number {
+    fn from(value: f64) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl From<u64> for Number {
+    fn from(value: u64) -> Self {
+        Self::Integer(value)
+    }
+}
+
+/// Labels rendered once, to be written at every scrape by [`Page::labelled`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels(Box<[u8]>);
+
+impl Labels {
+    /// Renders labels; values may hold any text. An empty value is left out: to Prometheus that is the same.
+    pub fn new(labels: &[(&str, &str)]) -> Self {
+        let mut rendered = Vec::with_capacity(32);
+        write_labels(&mut rendered, labels.iter().copied().filter(|(_, value)| !value.is_empty()));
+        rendered.push(b' ');
+        Self(rendered.into())
+    }
+}
+
 /// A page being written.
 #[derive(Debug)]
 pub struct Page<'b> {
@@ -131,6 +173,32 @@ impl<'b> Page<'b> {
         self.raw(prefix);
         write_integer(self.buffer, value);
         self.raw(b"\n");
+    }
+
+    /// Writes one sample whose labels were rendered before.
+    pub fn labelled(&mut self, name: &str, labels: &Labels, value: Number) {
+        self.raw(name.as_bytes());
+        self.raw(&labels.0);
+        write_number(self.buffer, value);
+        self.raw(b"\n");
+    }
+
+    /// Writes one sample without labels.
+    pub fn unlabelled(&mut self, name: &str, value: Number) {
+        self.raw(name.as_bytes());
+        self.raw(b" ");
+        write_number(self.buffer, value);
+        self.raw(b"\n");
+    }
+
+    /// Takes back what was written since the page had `length` bytes, as returned by [`Page::length`].
+    pub fn truncate(&mut self, length: usize) {
+        self.buffer.truncate(length);
+    }
+
+    /// Returns the length of the buffer in bytes.
+    pub fn length(&self) -> usize {
+        self.buffer.len()
     }
 
     /// Writes all families of a registry: counters, gauges and histograms.
@@ -247,6 +315,28 @@ fn write_value(buffer: &mut Vec<u8>, value: f64) {
     }
 }
 
+fn write_number(buffer: &mut Vec<u8>, value: Number) {
+    match value {
+        Number::Float(value) => write_value(buffer, value),
+        Number::Integer(value) => write_integer(buffer, value),
+        Number::Decimal { digits, places } => {
+            let scale = 10_u64.pow(places.min(19));
+            write_integer(buffer, digits / scale);
+            let mut rest = digits % scale;
+            if rest == 0 {
+                return;
+            }
+            buffer.push(b'.');
+            let mut unit = scale / 10;
+            while rest > 0 {
+                buffer.push(b'0' + (rest / unit) as u8);
+                rest %= unit;
+                unit /= 10;
+            }
+        }
+    }
+}
+
 /// A bucket's bound: always with a decimal point, as OpenMetrics wants it.
 fn write_bound(buffer: &mut Vec<u8>, bound: f64) {
     if bound.is_finite() && bound.fract() == 0.0 && bound.abs() < EXACT {
@@ -336,6 +426,30 @@ mod tests {
     }
 
     #[test]
+    fn decimals_are_exact_and_short() {
+        for (digits, places, text) in [
+            (0, 2, "0"),
+            (5, 2, "0.05"),
+            (100, 2, "1"),
+            (12_340, 3, "12.34"),
+            (1, 3, "0.001"),
+            (7, 0, "7"),
+            (u64::MAX, 19, "1.8446744073709551615"),
+        ] {
+            let line =
+                page(Format::Text, |page| page.labelled("m", &Labels::new(&[]), Number::Decimal { digits, places }));
+            assert_eq!(line, format!("m {text}\n"));
+        }
+    }
+
+    #[test]
+    fn rendered_labels_leave_empty_ones_out() {
+        let labels = Labels::new(&[("a", ""), ("b", "x\"y"), ("c", "")]);
+        let line = page(Format::Text, |page| page.labelled("m", &labels, 2_u64.into()));
+        assert_eq!(line, "m{b=\"x\\\"y\"} 2\n");
+    }
+
+    #[test]
     fn a_registry_is_written_with_buckets() {
         let registry = prometheus::Registry::new();
         let options = prometheus::HistogramOpts::new("t_seconds", "T.").buckets(vec![0.5, 1.0]);
@@ -350,6 +464,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_decimal_reads_back_as_its_quotient(digits in 0..1_u64 << 53, places in 0..7_u32) {
+            let mut buffer = Vec::new();
+            write_number(&mut buffer, Number::Decimal { digits, places });
+            let value: f64 = String::from_utf8(buffer).unwrap().parse().unwrap();
+            prop_assert_eq!(value, digits as f64 / 10_f64.powi(places as i32));
+        }
+
         #[test]
         fn any_finite_value_reads_back_exactly(value in proptest::num::f64::NORMAL | proptest::num::f64::ZERO) {
             let mut buffer = Vec::new();

@@ -39,7 +39,7 @@ pub struct Series {
 /// Where Prometheus is and how to be let in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "config", derive(serde::Deserialize))]
-#[cfg_attr(feature = "config", serde(deny_unknown_fields, rename_all = "camelCase", default))]
+#[cfg_attr(feature = "config", serde(deny_unknown_fields, default))]
 pub struct ClientConfig {
     /// Base URL, such as `http://127.0.0.1:9090`.
     pub url: String,
@@ -56,7 +56,7 @@ pub struct ClientConfig {
 /// Basic authentication.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "config", derive(serde::Deserialize))]
-#[cfg_attr(feature = "config", serde(deny_unknown_fields, rename_all = "camelCase"))]
+#[cfg_attr(feature = "config", serde(deny_unknown_fields))]
 pub struct BasicAuth {
     /// User name.
     pub username: String,
@@ -189,14 +189,21 @@ impl Client {
         self.read(query, builder.post_raw().await).await
     }
 
-    /// Evaluates `query` from `start` to `end` (Unix seconds, both included) at each `step`, split into as many requests
-    /// as Prometheus' limit of points asks for.
+    /// Evaluates `query` from `start` to `end` (Unix seconds, both included) at each `step`, split into requests of at
+    /// most `max_points` points a series; Prometheus refuses more than [`MAX_POINTS`].
     ///
     /// # Errors
     /// [`QueryError`] of the first request that fails.
-    pub async fn range(&self, query: &str, start: i64, end: i64, step: i64) -> Result<Vec<Series>, QueryError> {
+    pub async fn range(
+        &self,
+        query: &str,
+        start: i64,
+        end: i64,
+        step: i64,
+        max_points: usize,
+    ) -> Result<Vec<Series>, QueryError> {
         let mut joined: BTreeMap<Labels, Vec<Sample>> = BTreeMap::new();
-        for (from, to) in split_range(start, end, step, MAX_POINTS) {
+        for (from, to) in split_range(start, end, step, max_points.min(MAX_POINTS)) {
             let answer = self.inner.query_range(query, from, to, step as f64).post_raw().await;
             for series in self.read(query, answer).await? {
                 joined.entry(series.labels).or_default().extend(series.samples);
@@ -275,7 +282,7 @@ fn headers(config: &ClientConfig) -> anyhow::Result<HeaderMap> {
         Ok(text.trim_end().to_owned())
     };
     let authorization = match (&config.bearer_token_file, &config.basic_auth) {
-        (Some(_), Some(_)) => anyhow::bail!("bearerTokenFile and basicAuth exclude each other"),
+        (Some(_), Some(_)) => anyhow::bail!("bearer_token_file and basic_auth exclude each other"),
         (Some(path), None) => Some(format!("Bearer {}", secret(path)?)),
         (None, Some(basic)) => Some(format!(
             "Basic {}",

@@ -57,22 +57,19 @@ impl Readiness {
 /// Makes the page at a scrape, in the asked format.
 pub type MetricsPage = Arc<dyn Fn(Format) -> Vec<u8> + Send + Sync>;
 
-#[derive(Clone)]
-struct Base {
-    program: &'static str,
-    readiness: Readiness,
-    page: MetricsPage,
-}
-
 /// Returns the routes that every program has. `program` is its name without prefix, such as `predictor`.
 pub fn base_router(program: &'static str, readiness: Readiness, page: MetricsPage) -> Router {
+    probe_router(program, readiness).merge(Router::new().route("/metrics", get(metrics)).with_state(page))
+}
+
+/// Returns the routes of [`base_router`] without `/metrics`, for a program that answers it in its own way.
+pub fn probe_router(program: &'static str, readiness: Readiness) -> Router {
     Router::new()
-        .route("/", get(landing))
-        .route("/metrics", get(metrics))
+        .route("/", get(move || landing(program)))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/health", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .with_state(Base { program, readiness, page })
+        .with_state(readiness)
 }
 
 /// Serves `router` on `listener` until `shutdown` is cancelled, then lets open requests finish for a few seconds.
@@ -103,22 +100,21 @@ pub fn negotiate(headers: &HeaderMap) -> Format {
     Format::negotiate(headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()))
 }
 
-async fn metrics(State(base): State<Base>, headers: HeaderMap) -> Response {
+async fn metrics(State(page): State<MetricsPage>, headers: HeaderMap) -> Response {
     let format = negotiate(&headers);
-    metrics_response(format, (base.page)(format))
+    metrics_response(format, page(format))
 }
 
-async fn readyz(State(base): State<Base>) -> Response {
-    match base.readiness.get() {
+async fn readyz(State(readiness): State<Readiness>) -> Response {
+    match readiness.get() {
         Ok(()) => "ready\n".into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response(),
     }
 }
 
-async fn landing(State(base): State<Base>) -> Html<String> {
+async fn landing(program: &str) -> Html<String> {
     Html(format!(
-        "<!doctype html><title>CloudPulse {0}</title><h1>CloudPulse {0}</h1>\
-         <p><a href=\"metrics\">Metrics</a> · <a href=\"healthz\">Health</a> · <a href=\"readyz\">Readiness</a></p>",
-        base.program
+        "<!doctype html><title>CloudPulse {program}</title><h1>CloudPulse {program}</h1>\
+         <p><a href=\"metrics\">Metrics</a> · <a href=\"healthz\">Health</a> · <a href=\"readyz\">Readiness</a></p>"
     ))
 }

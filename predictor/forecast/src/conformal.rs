@@ -7,12 +7,12 @@
 const BEYOND: f64 = 1.25;
 
 /// Returns the offset of `quantile` (in (0, 1)) from the errors (observation − forecast) in ascending order; `None`
-/// without errors. Offsets above the median are at least 0, below at most 0, so that quantiles never cross the point.
+/// without errors, but for the median, which is the point itself. Offsets above the median are at least 0, below at most 0, so that quantiles never cross the point.
 pub fn offset(sorted_errors: &[f64], quantile: f64) -> Option<f64> {
-    let (first, last) = (sorted_errors.first()?, sorted_errors.last()?);
     if quantile == 0.5 {
         return Some(0.0);
     }
+    let (first, last) = (sorted_errors.first()?, sorted_errors.last()?);
     let n = sorted_errors.len() as f64;
     // The margin keeps a rank that is whole in decimals from being raised by rounding.
     Some(if quantile > 0.5 {

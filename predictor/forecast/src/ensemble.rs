@@ -46,6 +46,20 @@ impl Bounds {
     }
 }
 
+/// What is asked of a forecast.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'r> {
+    /// Steps ahead, each at least 1.
+    pub horizons: &'r [usize],
+    /// Quantiles in (0, 1).
+    pub quantiles: &'r [f64],
+    /// Values that the series can take.
+    pub bounds: Bounds,
+    /// One model alone, by its place in [`Ensemble::names`]; the combination where absent. Its quantiles are calibrated
+    /// on its own errors.
+    pub model: Option<usize>,
+}
+
 /// A forecast made at one origin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forecast {
@@ -94,16 +108,10 @@ impl Ensemble {
         &self.names
     }
 
-    /// Returns one forecast for each of `origins` (ascending indices into the series) at `horizons` (steps ahead, each at
-    /// least 1) with the given quantiles (in (0, 1)). A forecast reads the values up to its origin only.
-    pub fn forecast(
-        &self,
-        series: &Series,
-        origins: &[usize],
-        horizons: &[usize],
-        quantiles: &[f64],
-        bounds: Bounds,
-    ) -> Vec<Forecast> {
+    /// Returns one forecast for each of `origins` (ascending indices into the series). A forecast reads the values up to
+    /// its origin only.
+    pub fn forecast(&self, series: &Series, origins: &[usize], request: &Request<'_>) -> Vec<Forecast> {
+        let Request { horizons, quantiles, bounds, model } = *request;
         let mut forecasts: Vec<Forecast> =
             origins.iter().map(|origin| Forecast { origin: *origin, horizons: Vec::new() }).collect();
         let Some(longest) = horizons.iter().max() else { return forecasts };
@@ -119,7 +127,8 @@ impl Ensemble {
             self.pool.iter().flat_map(|model| model.forecast(&history, &all, horizons)).collect();
         clip(&mut tables, &history, &all, bounds);
         for (column, horizon) in horizons.iter().enumerate() {
-            let scorer = Scorer { series, tables: &tables, all: &all, scored: &scored, column, horizon: *horizon };
+            let scorer =
+                Scorer { series, tables: &tables, all: &all, scored: &scored, column, horizon: *horizon, model };
             for (forecast, entry) in forecasts.iter_mut().zip(scorer.run(origins, quantiles)) {
                 forecast.horizons.push(entry);
             }
@@ -197,6 +206,7 @@ struct Scorer<'a> {
     scored: &'a [usize],
     column: usize,
     horizon: usize,
+    model: Option<usize>,
 }
 
 impl Scorer<'_> {
@@ -230,7 +240,7 @@ impl Scorer<'_> {
                 }
             }
             let models: Vec<f64> = self.tables.iter().map(|table| table.get(row, self.column)).collect();
-            let combined = best(&models, &selection);
+            let combined = self.model.map_or_else(|| best(&models, &selection), |model| vec![model]);
             let mut members: Vec<f64> = combined.iter().map(|model| models[*model]).collect();
             let point = median(&mut members).unwrap_or(f64::NAN);
             if resolved.next_if(|scored| *scored == origin).is_some() {
@@ -312,6 +322,10 @@ mod tests {
 
     const QUANTILES: [f64; 5] = [0.05, 0.1, 0.5, 0.9, 0.95];
 
+    fn request(horizons: &[usize], bounds: Bounds) -> Request<'_> {
+        Request { horizons, quantiles: &QUANTILES, bounds, model: None }
+    }
+
     #[test]
     fn a_backtest_row_is_the_forecast_of_the_cut_series() {
         let series = load(3000, 300);
@@ -319,9 +333,9 @@ mod tests {
         let origins = [0, 5, 100, 1500, 2222, 2800];
         let horizons = [1, 2, 3, 12];
         let bounds = Bounds { lower: Some(0.0), upper: None };
-        for forecast in ensemble.forecast(&series, &origins, &horizons, &QUANTILES, bounds) {
+        for forecast in ensemble.forecast(&series, &origins, &request(&horizons, bounds)) {
             let cut = series.cut(forecast.origin);
-            let alone = Ensemble::default().forecast(&cut, &[forecast.origin], &horizons, &QUANTILES, bounds);
+            let alone = Ensemble::default().forecast(&cut, &[forecast.origin], &request(&horizons, bounds));
             // NaN is not equal to itself; its text is.
             assert_eq!(format!("{forecast:?}"), format!("{:?}", alone[0]));
         }
@@ -335,7 +349,7 @@ mod tests {
         let mut scores = [Score::default(), Score::default(), Score::default()];
         let (mut eighty, mut ninety) = (Coverage::default(), Coverage::default());
         let seasonal = ensemble.names().iter().position(|name| *name == "seasonal_naive_day").unwrap();
-        for forecast in ensemble.forecast(&series, &origins, &[1, 3, 12], &QUANTILES, Bounds::default()) {
+        for forecast in ensemble.forecast(&series, &origins, &request(&[1, 3, 12], Bounds::default())) {
             for (actual, i) in resolved(&series, &forecast) {
                 let entry = &forecast.horizons[i];
                 scores[0].add(actual, entry.point, []);
@@ -354,18 +368,20 @@ mod tests {
     #[test]
     fn little_history_gives_a_point_but_no_made_up_interval() {
         let series = Series::new(0, 60, vec![4.0]).unwrap();
-        let forecast = &Ensemble::default().forecast(&series, &[0], &[5], &QUANTILES, Bounds::default())[0];
+        let forecast = &Ensemble::default().forecast(&series, &[0], &request(&[5], Bounds::default()))[0];
         assert_eq!(forecast.horizons[0].point, 4.0);
-        assert!(forecast.horizons[0].quantiles.iter().all(|q| q.is_nan()));
+        let quantiles = &forecast.horizons[0].quantiles;
+        assert_eq!(quantiles[2], 4.0, "the median is the point");
+        assert!([0, 1, 3, 4].iter().all(|i| quantiles[*i].is_nan()));
         let unknown = Series::new(0, 60, vec![f64::NAN; 9]).unwrap();
-        let forecast = &Ensemble::default().forecast(&unknown, &[8], &[5], &QUANTILES, Bounds::default())[0];
+        let forecast = &Ensemble::default().forecast(&unknown, &[8], &request(&[5], Bounds::default()))[0];
         assert!(forecast.horizons[0].point.is_nan());
     }
 
     #[test]
     fn a_constant_stays_constant() {
         let series = Series::new(0, 60, vec![7.0; 2000]).unwrap();
-        let forecast = &Ensemble::default().forecast(&series, &[1999], &[5, 60], &QUANTILES, Bounds::default())[0];
+        let forecast = &Ensemble::default().forecast(&series, &[1999], &request(&[5, 60], Bounds::default()))[0];
         for entry in &forecast.horizons {
             assert_eq!(entry.point, 7.0);
             assert_eq!(entry.quantiles, [7.0; 5]);
@@ -380,7 +396,7 @@ mod tests {
             let values = (0..len).map(|_| if uniform(&mut state) < 0.1 { f64::NAN } else { uniform(&mut state) * 3.0 - 1.0 });
             let series = Series::new(0, step, values.collect()).unwrap();
             let bounds = Bounds { lower: Some(0.0), upper: Some(1.0) };
-            let forecast = &Ensemble::default().forecast(&series, &[len - 1], &[1, 7], &QUANTILES, bounds)[0];
+            let forecast = &Ensemble::default().forecast(&series, &[len - 1], &request(&[1, 7], bounds))[0];
             for entry in &forecast.horizons {
                 let known: Vec<f64> = entry.quantiles.iter().copied().filter(|q| !q.is_nan()).collect();
                 prop_assert!(known.windows(2).all(|pair| pair[0] <= pair[1]), "{known:?}");

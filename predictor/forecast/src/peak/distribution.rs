@@ -68,10 +68,10 @@ mod tests {
     #[test]
     fn an_exponential_sample_keeps_its_tail() {
         // Scores at the quantiles of an exponential distribution of mean 1.
-        let scores: Vec<f64> = (0..1440).map(|i| -(1.0 - (i as f64 + 0.5) / 1440.0_f64).ln()).collect();
+        let scores: Vec<f64> = (0..1440).map(|i| -(1.0 - (f64::from(i) + 0.5) / 1440.0_f64).ln()).collect();
         let distribution = PeakDistribution::new(100.0, 10.0, scores);
-        for quantile in [0.5, 0.9, 0.99, 0.999] {
-            let expected = 100.0 - 10.0 * (1.0 - quantile as f64).ln();
+        for quantile in [0.5_f64, 0.9, 0.99, 0.999] {
+            let expected = 100.0 - 10.0 * (1.0 - quantile).ln();
             assert!((distribution.quantile(quantile) / expected - 1.0).abs() < 0.02, "{quantile}");
             assert!((distribution.exceedance(expected) - (1.0 - quantile)).abs() < 0.003);
         }

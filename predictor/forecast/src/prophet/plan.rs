@@ -427,12 +427,14 @@ mod tests {
     }
 
     fn through_augurs(values: &[f64], growth: Growth, first: i64, at: &[i64]) -> Vec<f64> {
-        let mut options = ProphetOptions::default();
-        options.growth = if growth == Growth::Linear { GrowthType::Linear } else { GrowthType::Flat };
-        options.daily_seasonality = SeasonalityOption::Manual(true);
-        options.weekly_seasonality = SeasonalityOption::Manual(true);
-        options.yearly_seasonality = SeasonalityOption::Manual(false);
-        options.uncertainty_samples = 0;
+        let options = ProphetOptions {
+            growth: if growth == Growth::Linear { GrowthType::Linear } else { GrowthType::Flat },
+            daily_seasonality: SeasonalityOption::Manual(true),
+            weekly_seasonality: SeasonalityOption::Manual(true),
+            yearly_seasonality: SeasonalityOption::Manual(false),
+            uncertainty_samples: 0,
+            ..ProphetOptions::default()
+        };
         let mut prophet = Prophet::new(options, ExactOptimizer);
         let times: Vec<i64> = (0..values.len()).map(|i| first + 300 * i as i64).collect();
         let (times, known) = times.into_iter().zip(values).filter(|(_, v)| v.is_finite()).map(|(t, v)| (t, *v)).unzip();

@@ -1,0 +1,88 @@
+//! Where `forecast` and `backtest` read series from: files, or a query over Prometheus' past.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use cloudpulse_common::duration::PromDuration;
+use cloudpulse_common::query::{Client, ClientConfig, Labels, MAX_POINTS};
+use cloudpulse_forecast::series::Series;
+
+use crate::csv::{self, NamedSeries};
+use crate::fetch::last_step;
+use crate::runner::unix_now;
+
+/// Arguments that name the series.
+#[derive(Debug, Clone, clap::Args)]
+#[group(id = "source", required = true, multiple = false)]
+pub struct Source {
+    /// Files, or folders of files, with the header `timestamp,value` (Unix seconds); missing samples are absent rows.
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    pub csv: Vec<PathBuf>,
+    /// PromQL whose series are read from Prometheus.
+    #[arg(long, value_name = "PROMQL")]
+    pub query: Option<String>,
+}
+
+/// Arguments for reading from Prometheus.
+#[derive(Debug, Clone, clap::Args)]
+pub struct FromPrometheus {
+    /// Base URL of Prometheus.
+    #[arg(long, env = "PROMETHEUS_URL", default_value = crate::config::DEFAULT_URL, value_name = "URL")]
+    pub prometheus: String,
+    /// How far back to read with --query.
+    #[arg(long = "from", default_value = "14d", value_name = "DURATION")]
+    pub history: PromDuration,
+    /// Distance of samples with --query.
+    #[arg(long, default_value = "1m", value_name = "DURATION")]
+    pub step: PromDuration,
+}
+
+/// Reads all series. What in a folder is no series is said on stderr and left out.
+///
+/// # Errors
+/// When a file that was named itself is no series, Prometheus does not answer, or there is no series at all.
+pub async fn read(source: &Source, prometheus: &FromPrometheus) -> anyhow::Result<Vec<NamedSeries>> {
+    let series = match &source.query {
+        None => {
+            let mut skipped = Vec::new();
+            let series = csv::load(&source.csv, &mut skipped)?;
+            for error in skipped {
+                tracing::warn!("left out: {:#}", anyhow::Error::from(error));
+            }
+            series
+        }
+        Some(query) => query_series(query, prometheus).await?,
+    };
+    anyhow::ensure!(!series.is_empty(), "there is no series to forecast");
+    Ok(series)
+}
+
+async fn query_series(query: &str, prometheus: &FromPrometheus) -> anyhow::Result<Vec<NamedSeries>> {
+    let config = ClientConfig { url: prometheus.prometheus.clone(), ..ClientConfig::default() };
+    let step = prometheus.step.seconds() as i64;
+    anyhow::ensure!(step > 0, "--step must be at least 1s");
+    let end = last_step(unix_now(), step);
+    let start = end - prometheus.history.seconds() as i64;
+    let client = Client::new(&config)?;
+    let fetched = client.range(query, start, end, step, MAX_POINTS).await.context("reading the history")?;
+    let mut all = Vec::new();
+    for series in fetched {
+        let samples: Vec<(f64, f64)> = series.samples.iter().map(|s| (s.timestamp, s.value)).collect();
+        let name = name_of(&series.labels);
+        match Series::from_samples(&samples, step) {
+            Ok(series) => all.push(NamedSeries { name, series }),
+            Err(error) => tracing::warn!(series = %name, %error, "left out"),
+        }
+    }
+    Ok(all)
+}
+
+/// Returns a series' name as PromQL writes it.
+fn name_of(labels: &Labels) -> String {
+    let inner: Vec<String> = labels
+        .iter()
+        .filter(|(name, _)| *name != "__name__")
+        .map(|(name, value)| format!("{name}={value:?}"))
+        .collect();
+    format!("{}{{{}}}", labels.get("__name__").map_or("", String::as_str), inner.join(", "))
+}

@@ -1,0 +1,7 @@
+//! The commands: each reads its arguments, does one thing, and says what came of it.
+
+pub mod backtest;
+pub mod forecast;
+pub mod input;
+pub mod report;
+pub mod serve;

@@ -1,0 +1,96 @@
+//! Everything that the predictor says of itself.
+
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+/// The self-metrics; clones share one state.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// All of them.
+    pub registry: Registry,
+    /// Queries sent, by forecast.
+    pub queries: IntCounterVec,
+    /// Queries that failed, by forecast and reason.
+    pub query_errors: IntCounterVec,
+    /// Time of a fetch, by forecast.
+    pub query_seconds: HistogramVec,
+    /// Time of the models, by forecast.
+    pub forecast_seconds: HistogramVec,
+    /// Series that are forecast now.
+    pub series: IntGaugeVec,
+    /// Series that the query returns beyond the cap.
+    pub series_dropped: IntGaugeVec,
+    /// Unix time of the last forecast.
+    pub last_success: GaugeVec,
+    /// Unix time of the start.
+    pub started: Gauge,
+    /// Time of a remote-read answer.
+    pub remote_read_seconds: Histogram,
+}
+
+impl Metrics {
+    /// Registers all metrics.
+    ///
+    /// # Errors
+    /// When a name is taken or no name, which a test rules out.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new_custom(Some("cloudpulse_predictor".to_owned()), None)?;
+        let forecast = ["forecast"];
+        let buckets = prometheus::exponential_buckets(0.001, 4.0, 9)?;
+        let seconds = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(buckets.clone());
+        let metrics = Self {
+            queries: IntCounterVec::new(Opts::new("queries_total", "Fetches from Prometheus."), &forecast)?,
+            query_errors: IntCounterVec::new(
+                Opts::new("query_errors_total", "Fetches from Prometheus that failed."),
+                &["forecast", "reason"],
+            )?,
+            query_seconds: HistogramVec::new(
+                seconds("query_duration_seconds", "Time of one fetch from Prometheus."),
+                &forecast,
+            )?,
+            forecast_seconds: HistogramVec::new(
+                seconds("forecast_duration_seconds", "Time to forecast all series once."),
+                &forecast,
+            )?,
+            series: IntGaugeVec::new(Opts::new("series", "Series that are forecast now."), &forecast)?,
+            series_dropped: IntGaugeVec::new(
+                Opts::new("series_dropped", "Series of the query that are left out because of max_series."),
+                &forecast,
+            )?,
+            last_success: GaugeVec::new(
+                Opts::new("last_success_timestamp_seconds", "Unix time of the last forecast."),
+                &forecast,
+            )?,
+            started: Gauge::new("start_timestamp_seconds", "Unix time of the start.")?,
+            remote_read_seconds: Histogram::with_opts(seconds(
+                "remote_read_duration_seconds",
+                "Time of one remote-read answer.",
+            ))?,
+            registry,
+        };
+        let all: [Box<dyn prometheus::core::Collector>; 9] = [
+            Box::new(metrics.queries.clone()),
+            Box::new(metrics.query_errors.clone()),
+            Box::new(metrics.query_seconds.clone()),
+            Box::new(metrics.forecast_seconds.clone()),
+            Box::new(metrics.series.clone()),
+            Box::new(metrics.series_dropped.clone()),
+            Box::new(metrics.last_success.clone()),
+            Box::new(metrics.started.clone()),
+            Box::new(metrics.remote_read_seconds.clone()),
+        ];
+        for collector in all {
+            metrics.registry.register(collector)?;
+        }
+        Ok(metrics)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_names_are_free() {
+        assert!(Metrics::new().is_ok());
+    }
+}
