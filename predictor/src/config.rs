@@ -256,7 +256,7 @@ fn check_forecast(shape: ForecastShape, path: &str, check: &mut Check<'_>) -> Fo
         seconds as i64
     };
     let step = whole("step", step, DEFAULT_STEP);
-    let history = whole("history", history, DEFAULT_HISTORY);
+    let history = whole("history", history, DEFAULT_HISTORY.min(MAX_HISTORY_STEPS * step));
     let interval = whole("interval", interval, step.max(15));
     if history < 2 * step {
         check.add(&field("history"), "must hold at least two steps");

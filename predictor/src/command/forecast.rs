@@ -267,9 +267,9 @@ pub(crate) fn short(value: f64) -> String {
     }
 }
 
-/// Parts of the history that are drawn, in horizons; and at least three hours.
-const DRAWN_HORIZONS: f64 = 8.0;
-const DRAWN_SECONDS: f64 = 10_800.0;
+/// The part of the history that is drawn, in horizons; and at least an hour and a half.
+const DRAWN_HORIZONS: f64 = 3.0;
+const DRAWN_SECONDS: f64 = 5400.0;
 
 pub(crate) fn chart(name: &str, series: &Series, forecast: &Forecast, quantiles: &[f64], model: &str) -> Chart {
     let origin = forecast.origin;
