@@ -1,3 +1,33 @@
-//! Entry point.
+//! Entry point: arguments in; exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use cloudpulse_common::shutdown;
+use cloudpulse_common::telemetry;
+use cloudpulse_scaler::check;
+use cloudpulse_scaler::cli::Cli;
+use cloudpulse_scaler::cli::Command;
+use cloudpulse_scaler::serve;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[allow(clippy::print_stderr, reason = "the last word of a command is for its user, not for the log")]
+            {
+                eprintln!("cloudpulse-scaler: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    telemetry::init(&cli.log)?;
+    match cli.command {
+        Command::Serve(args) => serve::run(args, shutdown::on_signal()?).await,
+        Command::Check(args) => check::run(args).await,
+    }
+}

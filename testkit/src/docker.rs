@@ -48,11 +48,8 @@ impl Docker {
     /// # Errors
     /// When an engine of our own does not start; with the end of its log.
     pub async fn start() -> anyhow::Result<Option<Self>> {
-        let asked = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
-        for address in asked.into_iter().chain([format!("unix://{DEFAULT_SOCKET}")]) {
-            if answers(&address) {
-                return Ok(Some(Self { address, own: None, compose_config: config_folder()? }));
-            }
+        if let Some(found) = Self::find()? {
+            return Ok(Some(found));
         }
         let Ok(dockerd) = find_program(&["dockerd"], "docker.io") else { return Ok(None) };
         if !geteuid().is_root() {
@@ -61,6 +58,20 @@ impl Docker {
         remove_abandoned();
         let own = Own::start(&dockerd).await?;
         Ok(Some(Self { address: own.address(), own: Some(own), compose_config: config_folder()? }))
+    }
+
+    /// Returns the engine that DOCKER_HOST or `/var/run/docker.sock` leads to; `None` where none answers.
+    ///
+    /// # Errors
+    /// When the folder for the client's configuration cannot be made.
+    pub fn find() -> anyhow::Result<Option<Self>> {
+        let asked = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+        for address in asked.into_iter().chain([format!("unix://{DEFAULT_SOCKET}")]) {
+            if answers(&address) {
+                return Ok(Some(Self { address, own: None, compose_config: config_folder()? }));
+            }
+        }
+        Ok(None)
     }
 
     /// What to tell a user who has no engine.

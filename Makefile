@@ -1,0 +1,68 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The tools that scripts/setup.sh puts under target/, for the tests and the demo.
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+
+# Flags for every cargo command that builds, such as --locked.
+CARGO_FLAGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the three programs, optimised
+	cargo build --release $(CARGO_FLAGS) -p cloudpulse-exporter -p cloudpulse-predictor -p cloudpulse-scaler
+
+.PHONY: demo
+demo: ## Run everything on this machine on a generated load; DEMO_SECONDS=90 ends by itself
+	scripts/setup.sh demo
+	$(MAKE) --no-print-directory build
+	cargo run --release $(CARGO_FLAGS) -p cloudpulse-demo
+
+.PHONY: test
+test: ## Run all tests: Rust, and the Prometheus rules
+	scripts/setup.sh test
+	cargo test --workspace $(CARGO_FLAGS)
+	$(MAKE) --no-print-directory rules
+
+.PHONY: rules
+rules: ## Check and test the Prometheus rules
+	scripts/setup.sh rules
+	promtool check rules rules/prometheus/*.rules.yml
+	promtool test rules rules/prometheus/tests/*.yml
+
+.PHONY: lint
+lint: lint-fmt lint-clippy lint-doc lint-purity lint-shell ## Check format, lints, documentation, purity and shell scripts
+
+.PHONY: lint-fmt lint-clippy lint-doc lint-purity lint-shell
+lint-fmt:
+	cargo fmt --all --check
+lint-clippy:
+	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+lint-doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps $(CARGO_FLAGS)
+lint-purity:
+	scripts/purity.sh
+lint-shell:
+	@if command -v shellcheck >/dev/null; then \
+	  echo "shellcheck scripts/*.sh .ci/run"; shellcheck scripts/*.sh .ci/run; \
+	else \
+	  echo "SKIPPED: shellcheck is not installed (Debian: shellcheck); the shell scripts are unchecked" >&2; \
+	fi
+
+.PHONY: fmt
+fmt: ## Format the Rust code
+	cargo fmt --all
+
+.PHONY: bench
+bench: ## Run all benchmarks beside the peers, in one run
+	scripts/setup.sh bench
+	$(MAKE) --no-print-directory build
+	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench --
+
+.PHONY: clean
+clean: ## Remove everything under target/
+	cargo clean

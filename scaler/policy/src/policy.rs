@@ -1,0 +1,212 @@
+//! All that a decision may know of a rule. Checked before it comes here: nothing is validated again.
+
+use std::time::Duration;
+
+use crate::Replicas;
+
+/// How one workload is to be scaled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// What a forecast may do, and whether anything is touched.
+    pub mode: Mode,
+    /// Fewest replicas.
+    pub min_replicas: Replicas,
+    /// Most replicas.
+    pub max_replicas: Replicas,
+    /// The metrics; the largest demand wins.
+    pub metrics: Vec<MetricPolicy>,
+    /// How fast and how calmly replicas change, as the HPA's `behavior`.
+    pub behavior: Behavior,
+    /// Time after a change in which nothing changes again; zero for none.
+    pub cooldown: Duration,
+    /// What is switched off by hand.
+    pub pause: Pause,
+    /// What to do where a reading is missing.
+    pub missing_data: MissingData,
+}
+
+/// What a forecast may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Decide as in [`Mode::Floor`], publish it, touch nothing.
+    Observe,
+    /// A forecast may only raise what the load alone asks for.
+    Floor,
+    /// A forecast replaces what the load alone asks for, and so may also lower it; the safety net stays.
+    Full,
+}
+
+/// What is switched off by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pause {
+    /// Nothing.
+    #[default]
+    None,
+    /// Any change.
+    All,
+    /// Fewer replicas.
+    ScaleIn,
+    /// More replicas.
+    ScaleOut,
+}
+
+/// What to do where a reading is missing. A missing load never scales in, whatever is chosen here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MissingData {
+    /// Keep at least the current replicas while any reading is missing, of the load or of the forecast.
+    #[default]
+    Hold,
+    /// As [`MissingData::Hold`] for the load; without a forecast go by the load alone, which may scale in.
+    Reactive,
+    /// As [`MissingData::Hold`], and where nothing at all is known at least so many replicas.
+    Replicas(Replicas),
+}
+
+/// One metric of a rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricPolicy {
+    /// Name, unique in the rule.
+    pub name: String,
+    /// How its value becomes replicas.
+    pub demand: Demand,
+}
+
+/// How a metric's value becomes replicas.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Demand {
+    /// The value is a load that the replicas share.
+    Load {
+        /// Load that one replica serves within its objective; positive.
+        replica_capacity: f64,
+        /// Share of the capacity at which the reactive part aims, above 0 and at most 1.
+        target_utilization: f64,
+        /// How the forecast peak of the same load becomes replicas; `None` for a metric without forecast.
+        forecast: Option<ForecastRule>,
+    },
+    /// The value is held against a threshold; beyond it the workload has at least (or at most) so many replicas.
+    Threshold {
+        /// Which side of the threshold acts.
+        side: Side,
+        /// The threshold, in the metric's unit.
+        threshold: f64,
+        /// Replicas to be had beyond the threshold.
+        replicas: Replicas,
+    },
+}
+
+/// Which side of a threshold acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Values above it ask for at least the replicas.
+    Above,
+    /// Values below it ask for at most the replicas.
+    Below,
+}
+
+/// How a distribution of the peak becomes replicas.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ForecastRule {
+    /// The cheapest number where one minute with too few replicas is worth this many minutes of the whole fleet.
+    ViolationCost(f64),
+    /// Enough for this quantile of the peak, between 0 and 1.
+    Quantile(f64),
+}
+
+/// The cost of a violation where a rule names none: the best trade-off over public traces.
+pub const DEFAULT_VIOLATION_COST: f64 = 30.0;
+/// Where the reactive part aims when a rule does not say: with a forecast above it, the best additive setting.
+pub const DEFAULT_TARGET_UTILIZATION: f64 = 0.8;
+/// The HPA's tolerance (`--horizontal-pod-autoscaler-tolerance`).
+pub const DEFAULT_TOLERANCE: f64 = 0.1;
+
+/// Speed and calm in both directions: `behavior` of the HPA v2, with its meaning and its defaults.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Behavior {
+    /// For more replicas.
+    pub scale_up: ScalingRules,
+    /// For fewer replicas.
+    pub scale_down: ScalingRules,
+}
+
+/// Speed and calm in one direction: `HPAScalingRules` of the HPA v2.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScalingRules {
+    /// Time over which the most cautious recommendation wins.
+    pub stabilization_window: Duration,
+    /// Which of the policies counts.
+    pub select_policy: SelectPolicy,
+    /// How much may change in how much time; empty for no limit.
+    pub policies: Vec<RatePolicy>,
+    /// Relative distance between load and target that is left alone, as a ratio.
+    pub tolerance: f64,
+}
+
+/// Which of several rate policies counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SelectPolicy {
+    /// The one that allows most.
+    Max,
+    /// The one that allows least.
+    Min,
+    /// None: this direction is switched off.
+    Disabled,
+}
+
+/// How much may change in a period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RatePolicy {
+    /// Amount.
+    pub amount: RateAmount,
+    /// Period over which past changes count.
+    pub period: Duration,
+}
+
+/// Amount of a rate policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateAmount {
+    /// A number of replicas.
+    Pods(Replicas),
+    /// Percent of the replicas at the start of the period.
+    Percent(u32),
+}
+
+impl Default for Behavior {
+    fn default() -> Self {
+        Self { scale_up: ScalingRules::default_up(), scale_down: ScalingRules::default_down() }
+    }
+}
+
+impl ScalingRules {
+    /// Returns the HPA's default for more replicas: no window, the larger of 100 % and 4 replicas in 15 s.
+    pub fn default_up() -> Self {
+        Self {
+            stabilization_window: Duration::ZERO,
+            select_policy: SelectPolicy::Max,
+            policies: vec![
+                RatePolicy { amount: RateAmount::Pods(4), period: Duration::from_secs(15) },
+                RatePolicy { amount: RateAmount::Percent(100), period: Duration::from_secs(15) },
+            ],
+            tolerance: DEFAULT_TOLERANCE,
+        }
+    }
+
+    /// Returns the HPA's default for fewer replicas: the highest recommendation of 300 s, then 100 % in 15 s.
+    pub fn default_down() -> Self {
+        Self {
+            stabilization_window: Duration::from_secs(300),
+            select_policy: SelectPolicy::Max,
+            policies: vec![RatePolicy { amount: RateAmount::Percent(100), period: Duration::from_secs(15) }],
+            tolerance: DEFAULT_TOLERANCE,
+        }
+    }
+
+    /// Returns rules that neither wait nor limit.
+    pub fn unlimited() -> Self {
+        Self {
+            stabilization_window: Duration::ZERO,
+            select_policy: SelectPolicy::Max,
+            policies: Vec::new(),
+            tolerance: 0.0,
+        }
+    }
+}

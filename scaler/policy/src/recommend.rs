@@ -1,0 +1,306 @@
+//! Replicas that one metric asks for: by the load now as the HPA does it, and by the forecast of the peak.
+
+use serde::Serialize;
+
+use crate::Replicas;
+use crate::observation::MetricObservation;
+use crate::observation::Missing;
+use crate::observation::Reading;
+use crate::peak::PeakDistribution;
+use crate::policy::Demand;
+use crate::policy::ForecastRule;
+use crate::policy::MetricPolicy;
+use crate::policy::Mode;
+use crate::policy::ScalingRules;
+use crate::policy::Side;
+
+/// The cost rule never goes below this quantile of the peak: with a low price it would else give up in the peaks.
+const LEAST_QUANTILE: f64 = 0.8;
+/// Share of the capacity that the load now may take beside a forecast, whatever the forecast says.
+const SAFETY_UTILIZATION: f64 = 0.9;
+/// Quotients are taken as whole when they exceed a whole number by less than this share, which is rounding.
+const ROUNDING: f64 = 1e-9;
+
+/// What all metrics of one decision share.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// What a forecast may do.
+    pub mode: Mode,
+    /// Rules of the scale-up, for their tolerance.
+    pub scale_up: &'a ScalingRules,
+    /// Rules of the scale-down, for their tolerance.
+    pub scale_down: &'a ScalingRules,
+    /// Replicas that the target has; `None` where unknown.
+    pub current: Option<Replicas>,
+    /// Mean replicas wanted over the last day; `None` where unknown.
+    pub mean_wanted: Option<f64>,
+}
+
+/// What one metric asks for, with its inputs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricParts {
+    /// Name of the metric in the rule.
+    pub name: String,
+    /// The load as it was read.
+    pub load: Reading<f64>,
+    /// The forecast as it was read; `None` where the rule names no forecast.
+    pub peak: Option<Reading<PeakDistribution>>,
+    /// Replicas by the load alone; `None` where it is missing.
+    pub reactive: Option<Replicas>,
+    /// Whether the load alone is so near its target that it asks for no change.
+    pub within_tolerance: bool,
+    /// Replicas by the forecast; `None` where there is none.
+    pub forecast: Option<ForecastParts>,
+    /// Replicas that the metric asks for in this mode; `None` where nothing is known.
+    pub wanted: Option<Replicas>,
+}
+
+/// Replicas by a forecast, part by part. A part that the rule does not use is `None`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForecastParts {
+    /// The largest of the parts.
+    pub wanted: Replicas,
+    /// By the cost rule.
+    pub cost: Option<Replicas>,
+    /// Replica-minutes that one minute of violation was priced at.
+    pub violation_price: Option<f64>,
+    /// For the rule's quantile of the peak, or the least one beside the cost rule.
+    pub quantile: Replicas,
+    /// So that the load now takes at most 0.9 of the capacity; `None` where it is missing.
+    pub safety_net: Option<Replicas>,
+}
+
+/// Returns what `policy` asks for given what was seen of its metric; `None` for `seen` counts as an empty reading.
+pub fn recommend(policy: &MetricPolicy, seen: Option<&MetricObservation>, context: Context<'_>) -> MetricParts {
+    let load = seen.map_or(Reading::Missing { why: Missing::Empty }, |metric| finite(metric.load.clone()));
+    let value = load.fresh().copied();
+    let mut parts = MetricParts {
+        name: policy.name.clone(),
+        load,
+        peak: None,
+        reactive: None,
+        within_tolerance: false,
+        forecast: None,
+        wanted: None,
+    };
+    match &policy.demand {
+        Demand::Threshold { side, threshold, replicas } => {
+            parts.reactive =
+                value.and_then(|value| beyond_threshold(*side, *threshold, *replicas, value, context.current));
+            parts.wanted = parts.reactive;
+        }
+        Demand::Load { replica_capacity, target_utilization, forecast } => {
+            if let Some(value) = value {
+                let per_replica = replica_capacity * target_utilization;
+                (parts.reactive, parts.within_tolerance) = reactive(value, per_replica, context);
+            }
+            if let Some(rule) = forecast {
+                let peak =
+                    seen.and_then(|metric| metric.peak.clone()).unwrap_or(Reading::Missing { why: Missing::Empty });
+                if let Some(distribution) = peak.fresh() {
+                    parts.forecast = by_forecast(*rule, distribution, value, *replica_capacity, context.mean_wanted);
+                }
+                parts.peak = Some(peak);
+            }
+            let forecast = parts.forecast.as_ref().map(|forecast| forecast.wanted);
+            parts.wanted = match context.mode {
+                Mode::Observe | Mode::Floor => parts.reactive.max(forecast),
+                Mode::Full => forecast.or(parts.reactive),
+            };
+        }
+    }
+    parts
+}
+
+/// Returns the fewest replicas among which `load` can be shared with at most `per_replica` each; both in the same unit.
+/// Returns `None` where `per_replica` is not positive and finite.
+pub fn replicas_for(load: f64, per_replica: f64) -> Option<Replicas> {
+    let usable = per_replica > 0.0 && per_replica.is_finite() && !load.is_nan();
+    // The cast saturates: a negative load needs none.
+    usable.then(|| (load / per_replica * (1.0 - ROUNDING)).ceil() as Replicas)
+}
+
+/// Returns argmin over n ≥ 1 of P(peak > n · `capacity`) + n / `price`: the number of replicas at which one more costs
+/// more than it saves. `price` is the worth of a minute with too few replicas, in replica-minutes. The smaller number
+/// wins a tie. Returns `None` where `capacity` or `price` is not positive.
+///
+/// The distribution is linear between its quantiles, so that only the whole numbers beside these can be cheapest, and
+/// convex beyond the last one, where the derivative gives the cheapest.
+pub fn cheapest_replicas(peak: &PeakDistribution, capacity: f64, price: f64) -> Option<Replicas> {
+    if !(capacity > 0.0 && capacity.is_finite() && price > 0.0) {
+        return None;
+    }
+    let mut candidates = vec![1.0];
+    let mut beside = |value: f64| {
+        let replicas = value / capacity;
+        candidates.extend([replicas.floor(), (replicas * (1.0 - ROUNDING)).ceil(), replicas.floor() + 1.0]);
+    };
+    for point in peak.points() {
+        beside(point.value);
+    }
+    if let Some(last) = peak.points().last() {
+        let scale = peak.tail_scale();
+        let steepness = (1.0 - last.quantile) * capacity * price / scale;
+        if scale > 0.0 && steepness > 1.0 {
+            beside(last.value + scale * steepness.ln());
+        }
+    }
+    let cost = |replicas: f64| peak.exceedance(replicas * capacity * (1.0 + ROUNDING)) + replicas / price;
+    let mut best = (f64::INFINITY, 1.0);
+    for replicas in candidates {
+        let candidate = (cost(replicas), replicas);
+        if replicas >= 1.0 && candidate < best {
+            best = candidate;
+        }
+    }
+    Some(best.1 as Replicas)
+}
+
+fn finite(load: Reading<f64>) -> Reading<f64> {
+    match load {
+        Reading::Fresh { value, .. } if !value.is_finite() => Reading::Missing { why: Missing::NotANumber },
+        other => other,
+    }
+}
+
+/// The HPA's algorithm: replicas at which each has `per_replica`, unless the current ones are near enough.
+fn reactive(load: f64, per_replica: f64, context: Context<'_>) -> (Option<Replicas>, bool) {
+    let Some(needed) = replicas_for(load, per_replica) else { return (None, false) };
+    let Some(current) = context.current.filter(|current| *current > 0) else { return (Some(needed), false) };
+    let ratio = load / (per_replica * f64::from(current));
+    let near =
+        ratio >= 1.0 - context.scale_down.tolerance - ROUNDING && ratio <= 1.0 + context.scale_up.tolerance + ROUNDING;
+    (Some(if near { current } else { needed }), near)
+}
+
+/// Beyond the threshold at least (above) or at most (below) `replicas`; else the current ones, where they are known.
+fn beyond_threshold(
+    side: Side,
+    threshold: f64,
+    replicas: Replicas,
+    value: f64,
+    current: Option<Replicas>,
+) -> Option<Replicas> {
+    let current = current?;
+    Some(match side {
+        Side::Above if value > threshold => current.max(replicas),
+        Side::Below if value < threshold => current.min(replicas),
+        Side::Above | Side::Below => current,
+    })
+}
+
+fn by_forecast(
+    rule: ForecastRule,
+    peak: &PeakDistribution,
+    load: Option<f64>,
+    capacity: f64,
+    mean_wanted: Option<f64>,
+) -> Option<ForecastParts> {
+    let (cost, violation_price, level) = match rule {
+        ForecastRule::Quantile(level) => (None, None, level),
+        ForecastRule::ViolationCost(minutes) => {
+            // Before there is a history, the median peak tells the size of the fleet.
+            let fleet = mean_wanted.unwrap_or_else(|| peak.quantile(0.5) / capacity).max(1.0);
+            let price = minutes * fleet;
+            (Some(cheapest_replicas(peak, capacity, price)?), Some(price), LEAST_QUANTILE)
+        }
+    };
+    let quantile = replicas_for(peak.quantile(level), capacity)?;
+    let safety_net = load.and_then(|load| replicas_for(load, capacity * SAFETY_UTILIZATION));
+    let wanted = quantile.max(cost.unwrap_or(0)).max(safety_net.unwrap_or(0));
+    Some(ForecastParts { wanted, cost, violation_price, quantile, safety_net })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::peak::QuantilePoint;
+    use crate::policy::Behavior;
+
+    fn published(values: [f64; 7]) -> PeakDistribution {
+        let levels = [0.5, 0.8, 0.9, 0.95, 0.99, 0.995, 0.999];
+        PeakDistribution::from_points(
+            levels.into_iter().zip(values).map(|(quantile, value)| QuantilePoint { quantile, value }),
+        )
+        .unwrap()
+    }
+
+    /// Kubernetes documentation, "Algorithm details": ceil(current · metric / target), left alone within 0.1.
+    #[test]
+    fn the_reactive_part_is_the_hpa_s() {
+        let behavior = Behavior::default();
+        for (current, load_per_replica, target, expected) in [
+            (1, 200.0, 100.0, 2), // "200m against 100m: doubled"
+            (4, 50.0, 100.0, 2),  // "50m: halved"
+            (10, 109.0, 100.0, 10),
+            (10, 110.0, 100.0, 10), // "sufficiently close to 1.0, within 0.1"
+            (10, 111.0, 100.0, 12),
+            (10, 90.0, 100.0, 10),
+            (10, 89.0, 100.0, 9),
+            (3, 0.0, 100.0, 0),
+        ] {
+            let context = Context {
+                mode: Mode::Floor,
+                scale_up: &behavior.scale_up,
+                scale_down: &behavior.scale_down,
+                current: Some(current),
+                mean_wanted: None,
+            };
+            let load = load_per_replica * f64::from(current);
+            assert_eq!(reactive(load, target, context).0, Some(expected), "{current} × {load_per_replica} / {target}");
+        }
+    }
+
+    #[test]
+    fn rounding_does_not_cost_a_replica() {
+        assert_eq!(replicas_for(0.8 * 3.0 * 100.0, 0.8 * 100.0), Some(3));
+        assert_eq!(replicas_for(0.1 + 0.2, 0.1), Some(3));
+        assert_eq!(replicas_for(300.1, 100.0), Some(4));
+        assert_eq!(replicas_for(-5.0, 100.0), Some(0));
+        assert_eq!(replicas_for(f64::INFINITY, 100.0), Some(Replicas::MAX));
+        for (load, per_replica) in [(1.0, 0.0), (1.0, -1.0), (f64::NAN, 1.0), (1.0, f64::NAN), (1.0, f64::INFINITY)] {
+            assert_eq!(replicas_for(load, per_replica), None);
+        }
+    }
+
+    #[test]
+    fn a_dearer_violation_buys_more_replicas() {
+        let peak = published([100.0, 150.0, 180.0, 200.0, 260.0, 300.0, 400.0]);
+        let cheap = cheapest_replicas(&peak, 10.0, 10.0 * 15.0).unwrap();
+        let default = cheapest_replicas(&peak, 10.0, 30.0 * 15.0).unwrap();
+        let careful = cheapest_replicas(&peak, 10.0, 100.0 * 15.0).unwrap();
+        assert!(cheap <= default && default <= careful && cheap < careful, "{cheap} {default} {careful}");
+        assert_eq!(cheapest_replicas(&peak, 10.0, 0.5), Some(1), "a violation that costs nothing is not avoided");
+        assert_eq!(cheapest_replicas(&peak, 0.0, 1.0), None);
+    }
+
+    #[test]
+    fn the_cost_rule_never_gives_up_below_the_quantile() {
+        let peak = published([100.0, 150.0, 180.0, 200.0, 260.0, 300.0, 400.0]);
+        let parts = by_forecast(ForecastRule::ViolationCost(1e-3), &peak, Some(170.0), 10.0, Some(10.0)).unwrap();
+        assert_eq!((parts.cost, parts.quantile, parts.safety_net, parts.wanted), (Some(1), 15, Some(19), 19));
+        let parts = by_forecast(ForecastRule::Quantile(0.99), &peak, None, 10.0, None).unwrap();
+        assert_eq!((parts.cost, parts.quantile, parts.safety_net, parts.wanted), (None, 26, None, 26));
+    }
+
+    proptest! {
+        #[test]
+        fn the_cheapest_is_what_trying_all_finds(
+            steps in proptest::collection::vec(0.0_f64..80.0, 7),
+            capacity in 3.0_f64..50.0,
+            price in 0.5_f64..5000.0,
+        ) {
+            let mut at = 0.0;
+            let values: Vec<f64> = steps.iter().map(|step| { at += step; at }).collect();
+            let peak = published(values.try_into().unwrap());
+            let cost = |n: u32| peak.exceedance(f64::from(n) * capacity * (1.0 + ROUNDING)) + f64::from(n) / price;
+            let tried = (1..2000).min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap();
+            let found = cheapest_replicas(&peak, capacity, price).unwrap();
+            prop_assert!((cost(found) - cost(tried)).abs() < 1e-12, "found {} at {}, tried {} at {}", found, cost(found), tried, cost(tried));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What the rules decided last, for the API and the metrics page to read.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use cloudpulse_policy::decision::Decision;
+use cloudpulse_policy::observation::Reading;
+use cloudpulse_policy::time::Timestamp;
+use serde::Serialize;
+
+use crate::source::Problem;
+
+/// One turn of a rule: what it saw, decided and did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// Unix time in seconds.
+    pub time: Timestamp,
+    /// The rule's name.
+    pub rule: String,
+    /// The target's short name.
+    pub target: String,
+    /// The rule's mode: `observe`, `floor` or `full`.
+    pub mode: &'static str,
+    /// The decision with its inputs, parts, limits and reason.
+    #[serde(flatten)]
+    pub decision: Decision,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What is wrong with the readings.
+    pub problems: Vec<Problem>,
+}
+
+/// What became of a decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "result", rename_all = "camelCase")]
+pub enum Outcome {
+    /// Nothing was to be done.
+    Unchanged,
+    /// The rule only observes; something would have been done.
+    Observed,
+    /// The target was set.
+    Scaled,
+    /// The target could not be read or set.
+    Failed {
+        /// Why.
+        error: String,
+        /// A word for a metric label.
+        #[serde(skip)]
+        reason: &'static str,
+    },
+}
+
+/// The state of one rule.
+#[derive(Debug, Clone, Default)]
+pub struct RuleState {
+    /// The last turns, newest first.
+    pub entries: VecDeque<Arc<Entry>>,
+    /// When all readings were fresh and the target did as it was told, for the last time.
+    pub last_success: Option<Timestamp>,
+}
+
+/// The state of all rules.
+#[derive(Debug)]
+pub struct Board {
+    keep: usize,
+    rules: Mutex<BTreeMap<String, RuleState>>,
+}
+
+impl Board {
+    /// Returns a board for rules of these names that keeps so many turns of each.
+    pub fn new(names: impl IntoIterator<Item = String>, keep: usize) -> Self {
+        let rules = names.into_iter().map(|name| (name, RuleState::default())).collect();
+        Self { keep: keep.max(1), rules: Mutex::new(rules) }
+    }
+
+    /// Notes a turn.
+    pub fn post(&self, entry: Entry) {
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = rules.entry(entry.rule.clone()).or_default();
+        let failed = matches!(entry.outcome, Outcome::Failed { .. });
+        if !failed && entry.problems.is_empty() {
+            state.last_success = Some(entry.time);
+        }
+        state.entries.truncate(self.keep - 1);
+        state.entries.push_front(Arc::new(entry));
+    }
+
+    /// Returns the state of all rules.
+    pub fn rules(&self) -> BTreeMap<String, RuleState> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the state of one rule; `None` where there is none of this name.
+    pub fn rule(&self, name: &str) -> Option<RuleState> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+}
+
+/// How old the data behind an entry's readings was.
+pub(crate) fn ages(entry: &Entry) -> impl Iterator<Item = (&str, &'static str, Duration)> {
+    entry.decision.parts.metrics.iter().flat_map(|metric| {
+        let load = metric.load.age().map(|age| (metric.name.as_str(), "load", age));
+        let forecast = metric.peak.as_ref().and_then(Reading::age).map(|age| (metric.name.as_str(), "forecast", age));
+        load.into_iter().chain(forecast)
+    })
+}

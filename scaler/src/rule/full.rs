@@ -1,0 +1,241 @@
+//! The full form of a rule: its fields checked and turned into a policy and queries.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use cloudpulse_common::duration::PromDuration;
+use cloudpulse_policy::policy::DEFAULT_TARGET_UTILIZATION;
+use cloudpulse_policy::policy::DEFAULT_VIOLATION_COST;
+use cloudpulse_policy::policy::Demand;
+use cloudpulse_policy::policy::ForecastRule;
+use cloudpulse_policy::policy::MetricPolicy;
+use cloudpulse_policy::policy::MissingData;
+use cloudpulse_policy::policy::Mode;
+use cloudpulse_policy::policy::Pause;
+use cloudpulse_policy::policy::Policy;
+
+use crate::rule::ForecastQuery;
+use crate::rule::MetricQuery;
+use crate::rule::Rule;
+use crate::rule::behavior;
+use crate::rule::check::Check;
+use crate::rule::check::Range;
+use crate::rule::quantity::Quantity;
+use crate::rule::shape::FullSpec;
+use crate::rule::shape::MetricSpec;
+use crate::rule::shape::MissingDataPolicy;
+use crate::rule::shape::MissingDataSpec;
+use crate::rule::shape::ModeSpec;
+use crate::rule::shape::PauseSpec;
+
+/// A load older than this is no longer the load now: two scrapes of a minute.
+const DEFAULT_MAX_AGE: Duration = Duration::from_secs(120);
+/// A forecast older than this is not used.
+const DEFAULT_FORECAST_MAX_AGE: Duration = Duration::from_secs(300);
+const DEFAULT_HORIZON: PromDuration = PromDuration::from_secs(300);
+
+/// Returns the rule; `None` where something that it must have is absent, which is then among the findings.
+pub(crate) fn check(name: String, spec: FullSpec, check: &mut Check<'_>) -> Option<Rule> {
+    let FullSpec {
+        target,
+        mode,
+        min_replicas,
+        max_replicas,
+        when_above_max,
+        metrics,
+        behavior,
+        tolerance,
+        cooldown,
+        schedules,
+        pause,
+        missing_data,
+    } = spec;
+    if when_above_max.is_some() {
+        check.not_yet("spec.whenAboveMax", "leave it out: demand above maxReplicas is cut there");
+    }
+    if schedules.is_some_and(|value| value.as_sequence().is_none_or(|list| !list.is_empty())) {
+        check.not_yet("spec.schedules", "leave it out");
+    }
+    let min_replicas = check.at_least_one("spec.minReplicas", min_replicas.unwrap_or(1));
+    let max_replicas = check.required("spec.maxReplicas", max_replicas);
+    if let (Some(min), Some(max)) = (min_replicas, max_replicas)
+        && min > max
+    {
+        check.add("spec.minReplicas", format!("is {min}, above maxReplicas, which is {max}"));
+    }
+    let target =
+        check.required("spec.target", target).and_then(|target| target.check(min_replicas.unwrap_or(1), check));
+    let behavior = behavior::check(behavior.unwrap_or_default(), tolerance, check);
+    let missing_data = missing_data.map_or(Some(MissingData::default()), |spec| missing(spec, check));
+    let metrics = check.required("spec.metrics", metrics);
+    if metrics.as_ref().is_some_and(Vec::is_empty) {
+        check.add("spec.metrics", "is empty; name at least one metric");
+    }
+    let mut names = HashSet::new();
+    let mut policies = Vec::new();
+    let mut queries = Vec::new();
+    for (at, spec) in metrics.into_iter().flatten().enumerate() {
+        let path = format!("spec.metrics[{at}]");
+        let Some((policy, query)) = metric(spec, &path, check) else { continue };
+        if !names.insert(policy.name.clone()) {
+            check.add(format!("{path}.name"), format!("{:?} names another metric of this rule", policy.name));
+        }
+        policies.push(policy);
+        queries.push(query);
+    }
+    Some(Rule {
+        name,
+        target: target?,
+        policy: Policy {
+            mode: match mode {
+                Some(ModeSpec::Observe) => Mode::Observe,
+                Some(ModeSpec::Floor) | None => Mode::Floor,
+                Some(ModeSpec::Full) => Mode::Full,
+            },
+            min_replicas: min_replicas?,
+            max_replicas: max_replicas?,
+            metrics: policies,
+            behavior,
+            cooldown: cooldown.unwrap_or_default().0,
+            pause: match pause {
+                Some(PauseSpec::None) | None => Pause::None,
+                Some(PauseSpec::All) => Pause::All,
+                Some(PauseSpec::ScaleIn) => Pause::ScaleIn,
+                Some(PauseSpec::ScaleOut) => Pause::ScaleOut,
+            },
+            missing_data: missing_data?,
+        },
+        queries,
+        form: crate::rule::Form::Full,
+    })
+}
+
+fn missing(spec: MissingDataSpec, check: &mut Check<'_>) -> Option<MissingData> {
+    let MissingDataSpec { policy, replicas } = spec;
+    let policy = check.required("spec.missingData.policy", policy)?;
+    if policy != MissingDataPolicy::Replicas && replicas.is_some() {
+        check.add("spec.missingData.replicas", "belongs to the policy Replicas only");
+    }
+    match policy {
+        MissingDataPolicy::Hold => Some(MissingData::Hold),
+        MissingDataPolicy::Reactive => Some(MissingData::Reactive),
+        MissingDataPolicy::Replicas => check
+            .required("spec.missingData.replicas", replicas)
+            .and_then(|replicas| check.at_least_one("spec.missingData.replicas", replicas))
+            .map(MissingData::Replicas),
+    }
+}
+
+fn metric(spec: MetricSpec, path: &str, check: &mut Check<'_>) -> Option<(MetricPolicy, MetricQuery)> {
+    let MetricSpec {
+        name,
+        query,
+        max_age,
+        replica_capacity,
+        average_value,
+        target_utilization,
+        forecast,
+        horizon,
+        forecast_max_age,
+        violation_cost,
+        quantile,
+    } = spec;
+    let at = |field: &str| format!("{path}.{field}");
+    let name = check.required_text(&at("name"), name);
+    let query = check.required_text(&at("query"), query);
+    let forecast = forecast.and_then(|forecast| check.required_text(&at("forecast"), Some(forecast)));
+    let load = match (replica_capacity, average_value) {
+        (Some(capacity), None) => {
+            let utilization = target_utilization.unwrap_or(Quantity(DEFAULT_TARGET_UTILIZATION));
+            let utilization = check.ratio(&at("targetUtilization"), utilization, Range::UpToOne);
+            check.positive(&at("replicaCapacity"), capacity).zip(utilization)
+        }
+        (None, Some(average)) => {
+            if target_utilization.is_some() {
+                check.add(at("targetUtilization"), "belongs to replicaCapacity; averageValue is the target itself");
+            }
+            if forecast.is_some() {
+                check.add(at("averageValue"), "tells no capacity, which a forecast needs; use replicaCapacity");
+            }
+            check.positive(&at("averageValue"), average).map(|average| (average, 1.0))
+        }
+        (Some(_), Some(_)) => {
+            check.add(at("averageValue"), "excludes replicaCapacity; give one of them");
+            None
+        }
+        (None, None) => {
+            check.required(&at("replicaCapacity"), None::<()>);
+            None
+        }
+    };
+    let rule = forecast_rule(violation_cost, quantile, path, check);
+    let horizon = horizon.map(|text| parse_horizon(&text, &at("horizon"), check));
+    for (field, given) in [
+        ("horizon", horizon.is_some()),
+        ("forecastMaxAge", forecast_max_age.is_some()),
+        ("violationCost", violation_cost.is_some()),
+        ("quantile", quantile.is_some()),
+    ] {
+        if given && forecast.is_none() {
+            check.add(at(field), "needs forecast, the name of the predictor's forecast of the same load");
+        }
+    }
+    let (replica_capacity, target_utilization) = load?;
+    let horizon = horizon.unwrap_or(Some(DEFAULT_HORIZON));
+    let forecast_query = match forecast {
+        None => None,
+        Some(forecast) => Some(ForecastQuery {
+            name: forecast,
+            horizon: horizon?,
+            max_age: forecast_max_age.map_or(DEFAULT_FORECAST_MAX_AGE, |age| age.0),
+        }),
+    };
+    let forecast = if forecast_query.is_some() { Some(rule?) } else { None };
+    let name = name?;
+    Some((
+        MetricPolicy { name: name.clone(), demand: Demand::Load { replica_capacity, target_utilization, forecast } },
+        MetricQuery {
+            name,
+            query: query?,
+            max_age: max_age.map_or(DEFAULT_MAX_AGE, |age| age.0),
+            forecast: forecast_query,
+        },
+    ))
+}
+
+fn forecast_rule(
+    violation_cost: Option<Quantity>,
+    quantile: Option<Quantity>,
+    path: &str,
+    check: &mut Check<'_>,
+) -> Option<ForecastRule> {
+    match (violation_cost, quantile) {
+        (Some(_), Some(_)) => {
+            check.add(format!("{path}.quantile"), "excludes violationCost; give one of them");
+            None
+        }
+        (None, Some(level)) => check.ratio(&format!("{path}.quantile"), level, Range::Open).map(ForecastRule::Quantile),
+        (cost, None) => {
+            let cost = cost.unwrap_or(Quantity(DEFAULT_VIOLATION_COST));
+            check.positive(&format!("{path}.violationCost"), cost).map(ForecastRule::ViolationCost)
+        }
+    }
+}
+
+fn parse_horizon(text: &str, path: &str, check: &mut Check<'_>) -> Option<PromDuration> {
+    if text == "auto" {
+        check.not_yet(path, "write a published horizon at least as long as a replica takes to start, such as 5m");
+        return None;
+    }
+    match text.parse::<PromDuration>() {
+        Ok(horizon) if horizon > PromDuration::default() => Some(horizon),
+        Ok(_) => {
+            check.add(path, "is 0; it must be above 0");
+            None
+        }
+        Err(error) => {
+            check.add(path, error.to_string());
+            None
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Rule files: paths in; checked rules out, or every fault of every file with its field.
+//!
+//! A file holds one or more YAML documents, each a `ScalingRule` in the full form or in the original's. After this module
+//! nothing of a rule is validated again.
+
+mod behavior;
+mod check;
+mod full;
+mod original;
+mod quantity;
+mod shape;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cloudpulse_common::config;
+use cloudpulse_common::config::Finding;
+use cloudpulse_common::config::Findings;
+use cloudpulse_common::duration::PromDuration;
+use cloudpulse_policy::policy::Policy;
+use serde::de::DeserializeOwned;
+use serde_yaml::Value;
+
+use crate::target::TargetConfig;
+
+pub(crate) use crate::rule::check::Check;
+pub(crate) use crate::rule::original::quoted;
+
+use crate::rule::shape::Document;
+use crate::rule::shape::Metadata;
+
+const API_VERSION: &str = "cloudpulse.io/v1";
+const KIND: &str = "ScalingRule";
+
+/// A checked rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// Unique name: `name`, or `namespace/name` where there is a namespace.
+    pub name: String,
+    /// What is scaled.
+    pub target: TargetConfig,
+    /// How.
+    pub policy: Policy,
+    /// Where the policy's metrics come from, in their order.
+    pub queries: Vec<MetricQuery>,
+    /// How the rule was written.
+    pub form: Form,
+}
+
+/// How a rule was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// All of it.
+    Full,
+    /// As the original had it: a threshold, an action, a number.
+    Original,
+}
+
+/// Where a metric of a policy comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricQuery {
+    /// Name of the metric in the policy.
+    pub name: String,
+    /// PromQL that gives exactly one series: the load on the whole workload.
+    pub query: String,
+    /// A sample older than this is stale.
+    pub max_age: Duration,
+    /// The predictor's forecast of the same load.
+    pub forecast: Option<ForecastQuery>,
+}
+
+/// A forecast of the predictor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForecastQuery {
+    /// Its name in the predictor's configuration.
+    pub name: String,
+    /// The horizon of the peak.
+    pub horizon: PromDuration,
+    /// A forecast made longer ago than this is stale.
+    pub max_age: Duration,
+}
+
+/// Returns the rules of files, and of the `.yaml` and `.yml` files of folders, in the order of their names.
+///
+/// # Errors
+/// All findings of all files. No rule at all is a finding, and so are two rules of one name or, in the full form, for
+/// one target.
+pub fn load(paths: &[PathBuf]) -> Result<Vec<Rule>, Findings> {
+    let mut findings = Vec::new();
+    let mut rules = Vec::new();
+    for path in paths {
+        for file in files(path, &mut findings) {
+            match config::read(&file) {
+                Ok(text) => parse_file(&file.display().to_string(), &text, &mut rules, &mut findings),
+                Err(Findings(found)) => findings.extend(found),
+            }
+        }
+    }
+    check_together(&rules, &mut findings);
+    if rules.is_empty() && findings.is_empty() {
+        let file = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        findings.push(Finding { file, path: String::new(), message: "no scaling rule is in there".to_owned() });
+    }
+    if findings.is_empty() { Ok(rules.into_iter().map(|(_, rule)| rule).collect()) } else { Err(Findings(findings)) }
+}
+
+fn files(path: &Path, findings: &mut Vec<Finding>) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return vec![path.to_owned()];
+    }
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let message = format!("cannot be read: {error}");
+            findings.push(Finding { file: path.display().to_string(), path: String::new(), message });
+            return Vec::new();
+        }
+    };
+    let is_yaml = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_yaml).collect();
+    files.sort();
+    files
+}
+
+/// Reads the documents of one file; empty ones are skipped.
+fn parse_file(file: &str, text: &str, rules: &mut Vec<(String, Rule)>, findings: &mut Vec<Finding>) {
+    let documents = config::parse_value(file, text, findings);
+    let several = documents.len() > 1;
+    for (number, document) in documents.into_iter().enumerate().filter(|(_, document)| !document.is_null()) {
+        let place = if several { format!("{file} (document {})", number + 1) } else { file.to_owned() };
+        if let Some(rule) = parse_document(&place, document, findings) {
+            rules.push((place, rule));
+        }
+    }
+}
+
+fn parse_document(file: &str, document: Value, findings: &mut Vec<Finding>) -> Option<Rule> {
+    if shape::is_original(&document) {
+        let (name, spec) = envelope(file, document, findings)?;
+        original::check(name, spec?, &mut Check::new(file, findings))
+    } else {
+        let (name, spec) = envelope(file, document, findings)?;
+        full::check(name, spec?, &mut Check::new(file, findings))
+    }
+}
+
+/// Checks what both forms share. The name stands in for a missing one so that the rest can be checked.
+fn envelope<Spec: DeserializeOwned>(
+    file: &str,
+    document: Value,
+    findings: &mut Vec<Finding>,
+) -> Option<(String, Option<Spec>)> {
+    let Document { api_version, kind, metadata, spec } = config::from_value(file, document, findings)?;
+    let mut check = Check::new(file, findings);
+    for (path, value, expected) in [("apiVersion", api_version, API_VERSION), ("kind", kind, KIND)] {
+        if let Some(value) = check.required(path, value)
+            && value != expected
+        {
+            check.add(path, format!("is {value:?}; it must be {expected}"));
+        }
+    }
+    let Metadata { name, namespace, .. } = metadata.unwrap_or_default();
+    let name = check.required_text("metadata.name", name).unwrap_or_default();
+    let name = namespace.map_or(name.clone(), |namespace| format!("{namespace}/{name}"));
+    Some((name, check.required("spec", spec)))
+}
+
+/// What can only be seen over all rules.
+fn check_together(rules: &[(String, Rule)], findings: &mut Vec<Finding>) {
+    let mut names: HashMap<&str, &str> = HashMap::new();
+    let mut targets: HashMap<String, (&str, Form)> = HashMap::new();
+    for (file, rule) in rules {
+        if rule.name.is_empty() {
+            continue;
+        }
+        if let Some(first) = names.insert(&rule.name, file) {
+            Check::new(file, findings).add("metadata.name", format!("{:?} names a rule in {first} too", rule.name));
+        }
+        let Some(target) = rule.target.exclusive() else { continue };
+        // The original's form takes two rules for one workload, one for each action.
+        if let Some((first, form)) = targets.get(&target) {
+            if (*form, rule.form) != (Form::Original, Form::Original) {
+                Check::new(file, findings).add("spec.target", format!("{target} is scaled by rule {first:?} too"));
+            }
+        } else {
+            targets.insert(target, (&rule.name, rule.form));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! A service of a Docker Compose project, scaled by cloning its containers so that Compose takes them for its own.
+//!
+//! `select` says which containers are members and what has to be done, `template` how a clone looks; here is the engine's
+//! I/O. Only containers of the project and service are ever touched. Stops are graceful, side by side, and go on behind
+//! the call; what is being stopped no longer counts.
+
+mod select;
+mod template;
+mod watch;
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::models::NetworkConnectRequest;
+use bollard::query_parameters::CreateContainerOptions;
+use bollard::query_parameters::InspectContainerOptions;
+use bollard::query_parameters::ListContainersOptions;
+use bollard::query_parameters::RemoveContainerOptions;
+use bollard::query_parameters::StartContainerOptions;
+use bollard::query_parameters::StopContainerOptions;
+use cloudpulse_policy::Replicas;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::OnceCell;
+use tokio_util::task::TaskTracker;
+
+use crate::target::ScaleTarget;
+use crate::target::TargetError;
+use crate::target::docker::select::Member;
+use crate::target::docker::select::Plan;
+use crate::target::docker::template::Template;
+use crate::target::docker::watch::Watch;
+
+/// Deadline of a request to the engine.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Deadline of a graceful stop: no service is given longer to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3600);
+/// After others stopped a member: longer than Compose takes from one stop to the next with its grace period of 10 s.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// A Compose service on one engine.
+#[derive(Debug)]
+pub struct DockerTarget {
+    project: String,
+    service: String,
+    host: Option<String>,
+    engine: OnceCell<Docker>,
+    watch: Arc<Mutex<Watch>>,
+    quiet: Duration,
+    background: TaskTracker,
+}
+
+impl DockerTarget {
+    /// Returns the target; nothing is connected to yet. `host` is an address in the form of DOCKER_HOST; where absent,
+    /// DOCKER_HOST or the default socket is used. `background` keeps the stops.
+    ///
+    /// While others stop members, as `docker compose down` does, nothing is started until it has been quiet for 30 s.
+    pub fn new(project: String, service: String, host: Option<String>, background: TaskTracker) -> Self {
+        Self { project, service, host, engine: OnceCell::new(), watch: Arc::default(), quiet: QUIET, background }
+    }
+
+    /// Returns the target with another time of quiet than 30 s.
+    #[must_use]
+    pub fn with_quiet(self, quiet: Duration) -> Self {
+        Self { quiet, ..self }
+    }
+
+    /// Returns the client, after the first use with the engine's version.
+    async fn engine(&self) -> Result<&Docker, TargetError> {
+        let connect = || async {
+            let client = match &self.host {
+                Some(host) => Docker::connect_with_host(host),
+                None => Docker::connect_with_defaults(),
+            };
+            client?.with_timeout(TIMEOUT).negotiate_version().await
+        };
+        self.engine.get_or_try_init(connect).await.map_err(|source| self.error(source, "answer with its version"))
+    }
+
+    async fn members(&self, engine: &Docker) -> Result<Vec<Member>, TargetError> {
+        let filters = Some(select::filters(&self.project, &self.service));
+        let options = ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
+        let containers =
+            engine.list_containers(Some(options)).await.map_err(|source| self.error(source, "list containers"))?;
+        let mut watch = lock(&self.watch);
+        let members = select::members(containers, &self.project, &self.service, &watch.stopping())?;
+        watch.look(&members, Instant::now());
+        Ok(members)
+    }
+
+    async fn scale(&self, desired: Replicas) -> Result<(), TargetError> {
+        let engine = self.engine().await?;
+        let members = self.members(engine).await?;
+        match select::plan(&members, desired, &self.project, &self.service)? {
+            Plan::Nothing => Ok(()),
+            Plan::Down { stop } => {
+                for member in stop {
+                    self.stop(engine, member);
+                }
+                Ok(())
+            }
+            Plan::Up { start, create, first_number, template } => {
+                self.check_quiet()?;
+                let template = self.template(engine, &template.id, desired).await?;
+                for member in start {
+                    self.start_again(engine, member, &template).await?;
+                }
+                for number in (first_number..).take(create as usize) {
+                    self.create(engine, &template, number).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn check_quiet(&self) -> Result<(), TargetError> {
+        match lock(&self.watch).disturbed(self.quiet, Instant::now()) {
+            None => Ok(()),
+            Some(ago) => Err(TargetError::Busy(format!(
+                "a container of service {} of project {} was stopped by someone else {} s ago; none is started until it has been quiet for {} s",
+                self.service,
+                self.project,
+                ago.as_secs(),
+                self.quiet.as_secs()
+            ))),
+        }
+    }
+
+    async fn template(&self, engine: &Docker, id: &str, desired: Replicas) -> Result<Template, TargetError> {
+        let container = engine
+            .inspect_container(id, None::<InspectContainerOptions>)
+            .await
+            .map_err(|source| self.error(source, format!("inspect container {id}")))?;
+        let id = container.image.clone().unwrap_or_default();
+        let name = container.config.as_ref().and_then(|config| config.image.clone()).unwrap_or_default();
+        // The name may have moved to another image since; a replica runs what its siblings run.
+        let current = engine.inspect_image(&name).await.ok().and_then(|image| image.id);
+        let image = if current.is_some_and(|current| current == id) || id.is_empty() { name } else { id };
+        Template::new(container, &self.project, &self.service, image, desired)
+    }
+
+    /// Starts a stopped member, first connected to the networks that an interrupted creation may have left out.
+    async fn start_again(&self, engine: &Docker, member: &Member, template: &Template) -> Result<(), TargetError> {
+        for network in template.network_names().filter(|network| !member.networks.contains(*network)) {
+            if let Some(endpoint) = template.endpoint_of(network, &member.name) {
+                let request = NetworkConnectRequest { container: member.id.clone(), endpoint_config: Some(endpoint) };
+                engine.connect_network(network, request).await.map_err(|source| {
+                    self.error(source, format!("connect container {} to network {network}", member.name))
+                })?;
+            }
+        }
+        self.start(engine, &member.id, &member.name).await
+    }
+
+    async fn create(&self, engine: &Docker, template: &Template, number: u32) -> Result<(), TargetError> {
+        let template::Clone { name, body, further_networks } = template.clone_as(number);
+        let options = CreateContainerOptions { name: Some(name.clone()), ..CreateContainerOptions::default() };
+        let created = engine
+            .create_container(Some(options), body)
+            .await
+            .map_err(|source| self.error(source, format!("create container {name}")))?;
+        let bring_up = async {
+            for (network, endpoint) in further_networks {
+                let request = NetworkConnectRequest { container: created.id.clone(), endpoint_config: Some(endpoint) };
+                engine
+                    .connect_network(&network, request)
+                    .await
+                    .map_err(|source| self.error(source, format!("connect container {name} to network {network}")))?;
+            }
+            self.start(engine, &created.id, &name).await
+        };
+        let result = bring_up.await;
+        if result.is_err() {
+            // Never started, so nothing is lost; where this fails too, the next call starts it.
+            let options = RemoveContainerOptions { force: true, ..RemoveContainerOptions::default() };
+            if let Err(error) = engine.remove_container(&created.id, Some(options)).await {
+                tracing::warn!(%error, container = name, "a container that did not start could not be removed");
+            }
+        }
+        result
+    }
+
+    async fn start(&self, engine: &Docker, id: &str, name: &str) -> Result<(), TargetError> {
+        match engine.start_container(id, None::<StartContainerOptions>).await {
+            Ok(()) => {
+                tracing::info!(container = name, "started");
+                Ok(())
+            }
+            Err(source) => Err(self.error(source, format!("start container {name}"))),
+        }
+    }
+
+    /// Stops a member with its own signal and grace period, then removes it, both behind the call.
+    fn stop(&self, engine: &Docker, member: &Member) {
+        let engine = engine.clone().with_timeout(STOP_TIMEOUT);
+        let (id, name) = (member.id.clone(), member.name.clone());
+        let watch = Arc::clone(&self.watch);
+        lock(&watch).begin_stop(&id);
+        self.background.spawn(async move {
+            let result = match gone_is_well(engine.stop_container(&id, None::<StopContainerOptions>).await) {
+                Ok(()) => gone_is_well(engine.remove_container(&id, None::<RemoveContainerOptions>).await),
+                failed => failed,
+            };
+            match result {
+                Ok(()) => tracing::info!(container = name, "stopped and removed"),
+                Err(error) => tracing::warn!(%error, container = name, "could not be stopped and removed"),
+            }
+            lock(&watch).end_stop(&id);
+        });
+    }
+
+    fn error(&self, source: Error, operation: impl Into<String>) -> TargetError {
+        let engine = format!("docker engine at {}", self.address());
+        match source {
+            Error::DockerResponseServerError { .. } => {
+                TargetError::Failed { engine, operation: operation.into(), source: Box::new(source) }
+            }
+            source => TargetError::Unreachable { engine, source: Box::new(source) },
+        }
+    }
+
+    fn address(&self) -> String {
+        let default = || std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
+        self.host.clone().unwrap_or_else(default)
+    }
+}
+
+impl ScaleTarget for DockerTarget {
+    fn replicas(&self) -> BoxFuture<'_, Result<Replicas, TargetError>> {
+        async move {
+            let engine = self.engine().await?;
+            let members = self.members(engine).await?;
+            if members.is_empty() {
+                return Err(TargetError::NotFound(format!(
+                    "service {} of project {} has no container; start it once with docker compose up --detach {}",
+                    self.service, self.project, self.service
+                )));
+            }
+            Ok(select::count_up(&members))
+        }
+        .boxed()
+    }
+
+    fn scale_to(&self, desired: Replicas) -> BoxFuture<'_, Result<(), TargetError>> {
+        self.scale(desired).boxed()
+    }
+}
+
+fn lock(watch: &Mutex<Watch>) -> MutexGuard<'_, Watch> {
+    watch.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A container that is already stopped (304), gone (404) or being removed (409) is what was wanted.
+fn gone_is_well(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(Error::DockerResponseServerError { status_code: 304 | 404, .. }) => Ok(()),
+        Err(Error::DockerResponseServerError { status_code: 409, message }) if message.contains("in progress") => {
+            Ok(())
+        }
+        other => other,
+    }
+}
