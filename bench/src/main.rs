@@ -1,3 +1,52 @@
-//! Entry point.
+//! `make bench`: CloudPulse beside its peers, in one run, as ratios.
+//!
+//! Everything here can be run by anyone; what a machine lacks is skipped and said. Times depend on the machine, ratios
+//! much less.
 
-fn main() {}
+mod accuracy;
+mod exporter;
+mod prophet;
+mod table;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Measure CloudPulse beside its peers.
+#[derive(Debug, Parser)]
+#[command(name = "cloudpulse-bench", version)]
+struct Args {
+    #[command(subcommand)]
+    which: Option<Which>,
+    /// Folder of `<set>/<series>.csv` files for the accuracy benchmark.
+    #[arg(long, env = "CLOUDPULSE_TRACES", default_value = "../shared/traces", global = true, value_name = "DIR")]
+    traces: PathBuf,
+    /// Origins in each series of the accuracy benchmark.
+    #[arg(long, default_value_t = 120, global = true, value_name = "N")]
+    origins: usize,
+}
+
+#[derive(Debug, Subcommand)]
+enum Which {
+    /// The exporter beside node_exporter: CPU per scrape, memory, latency, size.
+    Exporter,
+    /// The Prophet fit beside Python Prophet: time, objective, forecast.
+    Prophet,
+    /// The forecast beside persistence, seasonal naive and the last two hours' quantiles, on traces.
+    Accuracy,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> anyhow::Result<()> {
+    let Args { which, traces, origins } = Args::parse();
+    if matches!(which, None | Some(Which::Exporter)) {
+        exporter::run().await?;
+    }
+    if matches!(which, None | Some(Which::Prophet)) {
+        prophet::run()?;
+    }
+    if matches!(which, None | Some(Which::Accuracy)) {
+        accuracy::run(&traces, origins)?;
+    }
+    Ok(())
+}

@@ -64,7 +64,13 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub access: AccessArgs,
     /// Address and port to listen on.
-    #[arg(long, env = "CLOUDPULSE_SCALER_LISTEN", default_value = "127.0.0.1:9102", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long = "web.listen-address",
+        visible_alias = "listen",
+        env = "CLOUDPULSE_SCALER_LISTEN",
+        default_value = "127.0.0.1:9102",
+        value_name = "ADDRESS:PORT"
+    )]
     pub listen: SocketAddr,
     /// Time from one decision of a rule to the next; the HPA's is 15s.
     #[arg(long, env = "CLOUDPULSE_SCALER_INTERVAL", default_value = "15s", value_name = "DURATION")]

@@ -11,6 +11,7 @@ use cloudpulse_common::names::ENSEMBLE;
 use cloudpulse_forecast::ensemble::{Bounds, Ensemble, Request};
 use cloudpulse_forecast::evaluation::{Accuracy, Coverage, Score, day_scale, peak, rolling_origins};
 use cloudpulse_forecast::model::History;
+use cloudpulse_forecast::model::median::two_hour_quantiles;
 use cloudpulse_forecast::peak::PeakModel;
 use cloudpulse_forecast::series::steps;
 use rayon::prelude::*;
@@ -165,9 +166,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Baseline for the quantiles: those of the last two hours.
+const TWO_HOURS: &str = "quantiles_2h";
+
 /// Sums of one horizon.
 struct Sums {
     ensemble: Score,
+    two_hours: Score,
     models: Vec<Score>,
     coverage: Vec<Coverage>,
     peak: Vec<Coverage>,
@@ -196,6 +201,7 @@ fn evaluate(plan: &Plan, named: &NamedSeries) -> Option<(SeriesReport, Vec<Row>)
         .iter()
         .map(|_| Sums {
             ensemble: Score::default(),
+            two_hours: Score::default(),
             models: vec![Score::default(); plan.ensemble.names().len()],
             coverage: vec![Coverage::default(); LEVELS.len()],
             peak: vec![Coverage::default(); PEAK_QUANTILES.len()],
@@ -204,9 +210,13 @@ fn evaluate(plan: &Plan, named: &NamedSeries) -> Option<(SeriesReport, Vec<Row>)
     let mut rows = Vec::new();
     let place = |wanted: f64| quantiles.iter().position(|q| (*q - wanted).abs() < 1e-12);
     for forecast in &forecasts {
+        let recent = two_hour_quantiles(series, forecast.origin, &quantiles);
         for (entry, sums) in forecast.horizons.iter().zip(&mut sums) {
             let Some(actual) = series.get(forecast.origin + entry.horizon) else { continue };
             sums.ensemble.add(actual, entry.point, quantiles.iter().copied().zip(entry.quantiles.iter().copied()));
+            if let Some(median) = place(0.5) {
+                sums.two_hours.add(actual, recent[median], quantiles.iter().copied().zip(recent.iter().copied()));
+            }
             for (score, point) in sums.models.iter_mut().zip(&entry.models) {
                 score.add(actual, *point, []);
             }
@@ -257,6 +267,7 @@ fn evaluate(plan: &Plan, named: &NamedSeries) -> Option<(SeriesReport, Vec<Row>)
                 name: plan.ensemble.names()[*model],
                 accuracy: sums.models[*model].accuracy(scale),
             })
+            .chain([ModelReport { name: TWO_HOURS, accuracy: sums.two_hours.accuracy(scale) }])
             .collect(),
         persistence: accuracy_of(plan, &sums, "persistence", scale),
         seasonal_naive: accuracy_of(plan, &sums, "seasonal_naive_day", scale),

@@ -35,6 +35,8 @@ const SLOW_HALF_LIFE_SECONDS: f64 = 43_200.0;
 const SCORES: usize = 1440;
 /// With fewer there is no distribution.
 const MIN_SCORES: usize = 288;
+/// Errors that must have resolved before a window's scale means something, and its score counts.
+const MIN_ERRORS: i64 = 60;
 /// Floor of all scales, as a share of the day's largest value.
 const SCALE_FLOOR: f64 = 0.0005;
 
@@ -67,6 +69,8 @@ struct Pending {
     features: [f64; FEATURES],
     base: f64,
     location: Location,
+    /// Whether its scale rests on enough errors to be scored.
+    scored: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -156,7 +160,8 @@ impl PeakModel {
             && let Some(location) = self.locate(&features)
         {
             let Features { values, base } = features;
-            self.pending.push_back(Pending { at: absolute, features: values, base, location });
+            let scored = self.ticks_learnt >= MIN_ERRORS;
+            self.pending.push_back(Pending { at: absolute, features: values, base, location, scored });
         }
     }
 
@@ -165,7 +170,7 @@ impl PeakModel {
         self.fast_error.add(error);
         self.slow_error.add(error);
         let score = (actual - window.location.middle) / window.location.scale;
-        if score.is_finite() {
+        if window.scored && score.is_finite() {
             if self.scores.len() == SCORES {
                 self.scores.pop_front();
             }
@@ -303,6 +308,18 @@ mod tests {
             let share = sum / count;
             assert!((share - level).abs() < 0.02, "{level}: {share}");
         }
+    }
+
+    #[test]
+    fn a_long_horizon_has_no_absurd_tail() {
+        // The first windows of a long horizon are issued before any error is known.
+        let series = load(7 * 288, 300);
+        let history = History::new(&series);
+        let mut model = PeakModel::new(300, 72);
+        model.advance(&history, series.len() - 1);
+        let distribution = model.distribution(&history, series.len() - 1).unwrap();
+        let highest = series.values().iter().copied().fold(0.0, f64::max);
+        assert!(distribution.quantile(0.999) < 1.5 * highest, "{}", distribution.quantile(0.999));
     }
 
     #[test]
