@@ -1,7 +1,9 @@
 //! Logs to stderr, as text or JSON, and the build information that every program exports.
 
 use crate::exposition::{Kind, Page};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How a program logs; flatten it into its arguments.
 #[derive(Debug, Clone, clap::Args)]
@@ -28,12 +30,18 @@ pub enum LogFormat {
 /// # Errors
 /// When the filter cannot be read, or logging was started before.
 pub fn init(args: &LogArgs) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&args.log_level)
+    // `Targets` and not `EnvFilter`, which brings a second engine for regular expressions into every program.
+    let filter: Targets = args
+        .log_level
+        .parse()
         .map_err(|error| anyhow::anyhow!("--log-level {:?} is no filter: {error}", args.log_level))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let started = match args.log_format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            subscriber.with(layer.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).try_init()
+        }
+        LogFormat::Json => subscriber.with(layer.json().flatten_event(true)).try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))
 }

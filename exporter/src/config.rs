@@ -1,0 +1,335 @@
+//! Command line and environment → [`Config`]. Flags are node_exporter's, where it has the same.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+use cloudpulse_common::telemetry::LogArgs;
+use regex_lite::Regex;
+
+use crate::collector::COLLECTORS;
+use crate::filter::Filter;
+use crate::host::Roots;
+
+/// Mount points that are left out by default; node_exporter's.
+const MOUNT_POINTS_EXCLUDE: &str =
+    "^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)";
+/// Types of filesystem that are left out by default; node_exporter's.
+const FS_TYPES_EXCLUDE: &str = "^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|\
+    iso9660|mqueue|nsfs|overlay|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$";
+/// Disks that are left out by default: partitions, and what is no disk; node_exporter's.
+const DISKS_EXCLUDE: &str = "^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\\d+n\\d+p)\\d+$";
+
+/// What the exporter was asked to do.
+#[derive(Debug)]
+pub struct Config {
+    /// Addresses to listen on: the first that can be bound is taken.
+    pub listen: Vec<SocketAddr>,
+    /// Name of the node in `cloudpulse_exporter_node_info`.
+    pub node_id: String,
+    /// Names of the collectors that run.
+    pub collectors: Vec<&'static str>,
+    /// Which devices and mounts are exported.
+    pub filters: Filters,
+    /// Where the filesystems of the host are mounted.
+    pub roots: Roots,
+    /// How to log.
+    pub log: LogArgs,
+}
+
+/// Which devices and mounts are exported.
+#[derive(Debug, Clone)]
+pub struct Filters {
+    /// Devices of the collector netdev.
+    pub net_devices: Filter,
+    /// Devices of the collector diskstats.
+    pub disks: Filter,
+    /// Mount points of the collector filesystem.
+    pub mount_points: Filter,
+    /// Types of filesystem of the collector filesystem.
+    pub fs_types: Filter,
+}
+
+impl Default for Filters {
+    fn default() -> Self {
+        // The constants are regular expressions; the tests would not pass otherwise.
+        let without = |pattern: &str| Filter { include: None, exclude: Regex::new(pattern).ok() };
+        Self {
+            net_devices: Filter::default(),
+            disks: without(DISKS_EXCLUDE),
+            mount_points: without(MOUNT_POINTS_EXCLUDE),
+            fs_types: without(FS_TYPES_EXCLUDE),
+        }
+    }
+}
+
+/// Node metrics for Prometheus under node_exporter's names, at a fraction of its cost.
+///
+/// Every flag can be set by the environment variable that its help names. Logs go to stderr.
+#[derive(Debug, clap::Parser)]
+#[command(name = "cloudpulse-exporter", version)]
+struct Arguments {
+    /// Address to listen on; `:9100` listens on every interface.
+    #[arg(
+        long = "web.listen-address",
+        env = "LISTEN_ADDRESS",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9100"
+    )]
+    listen_address: String,
+    /// Port to listen on, in place of the one in the listen address.
+    #[arg(long, env = "PORT")]
+    port: Option<u16>,
+    /// Name of this node in cloudpulse_exporter_node_info; the host name by default.
+    #[arg(long, env = "NODE_ID")]
+    node_id: Option<String>,
+    /// Where proc is mounted.
+    #[arg(long = "path.procfs", env = "PATH_PROCFS", default_value = "/proc", value_name = "DIR")]
+    procfs: PathBuf,
+    /// Where sysfs is mounted.
+    #[arg(long = "path.sysfs", env = "PATH_SYSFS", default_value = "/sys", value_name = "DIR")]
+    sysfs: PathBuf,
+    /// Where the root filesystem of the host is mounted.
+    #[arg(long = "path.rootfs", env = "PATH_ROOTFS", default_value = "/", value_name = "DIR")]
+    rootfs: PathBuf,
+    /// Where udev keeps its data.
+    #[arg(long = "path.udev.data", env = "PATH_UDEV_DATA", default_value = "/run/udev/data", value_name = "DIR")]
+    udev_data: PathBuf,
+    #[command(flatten)]
+    filters: FilterArguments,
+    /// Run only the collectors that are asked for by --collector.NAME.
+    #[arg(long = "collector.disable-defaults", env = "COLLECTOR_DISABLE_DEFAULTS")]
+    disable_defaults: bool,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct FilterArguments {
+    /// Network devices to export, all others being left out.
+    #[arg(long = "collector.netdev.device-include", env = "COLLECTOR_NETDEV_DEVICE_INCLUDE", value_name = "REGEX")]
+    net_include: Option<Regex>,
+    /// Network devices to leave out.
+    #[arg(
+        long = "collector.netdev.device-exclude",
+        env = "COLLECTOR_NETDEV_DEVICE_EXCLUDE",
+        value_name = "REGEX",
+        conflicts_with = "net_include"
+    )]
+    net_exclude: Option<Regex>,
+    /// Block devices to export, all others being left out.
+    #[arg(
+        long = "collector.diskstats.device-include",
+        env = "COLLECTOR_DISKSTATS_DEVICE_INCLUDE",
+        value_name = "REGEX"
+    )]
+    disk_include: Option<Regex>,
+    /// Block devices to leave out.
+    #[arg(long = "collector.diskstats.device-exclude", env = "COLLECTOR_DISKSTATS_DEVICE_EXCLUDE", value_name = "REGEX",
+          default_value = DISKS_EXCLUDE, conflicts_with = "disk_include")]
+    disk_exclude: Regex,
+    /// Mount points to export, all others being left out.
+    #[arg(
+        long = "collector.filesystem.mount-points-include",
+        env = "COLLECTOR_FILESYSTEM_MOUNT_POINTS_INCLUDE",
+        value_name = "REGEX"
+    )]
+    mount_include: Option<Regex>,
+    /// Mount points to leave out.
+    #[arg(long = "collector.filesystem.mount-points-exclude", env = "COLLECTOR_FILESYSTEM_MOUNT_POINTS_EXCLUDE",
+          value_name = "REGEX", default_value = MOUNT_POINTS_EXCLUDE, conflicts_with = "mount_include")]
+    mount_exclude: Regex,
+    /// Types of filesystem to export, all others being left out.
+    #[arg(
+        long = "collector.filesystem.fs-types-include",
+        env = "COLLECTOR_FILESYSTEM_FS_TYPES_INCLUDE",
+        value_name = "REGEX"
+    )]
+    type_include: Option<Regex>,
+    /// Types of filesystem to leave out.
+    #[arg(long = "collector.filesystem.fs-types-exclude", env = "COLLECTOR_FILESYSTEM_FS_TYPES_EXCLUDE",
+          value_name = "REGEX", default_value = FS_TYPES_EXCLUDE, conflicts_with = "type_include")]
+    type_exclude: Regex,
+}
+
+impl Config {
+    /// Reads command line and environment of the process. Prints help, version or what is wrong, and then ends the
+    /// process, as clap does: with 0, or with 2 for wrong usage.
+    pub fn from_command_line() -> Self {
+        Self::parse(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn parse<A: Into<std::ffi::OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -> Result<Self, clap::Error> {
+        let mut command = with_collectors(Arguments::command());
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        let parsed = Arguments::from_arg_matches(&matches)?;
+        let Arguments {
+            listen_address,
+            port,
+            node_id,
+            procfs,
+            sysfs,
+            rootfs,
+            udev_data,
+            filters,
+            disable_defaults,
+            log,
+        } = parsed;
+        // An address on the command line is more particular than a PORT that happens to be in the environment.
+        let given = |id: &str, source: ValueSource| matches.value_source(id) == Some(source);
+        let port_is_overruled =
+            given("listen_address", ValueSource::CommandLine) && given("port", ValueSource::EnvVariable);
+        let listen = resolve(&listen_address, port.filter(|_| !port_is_overruled))
+            .map_err(|message| command.error(clap::error::ErrorKind::ValueValidation, message))?;
+        let collectors = COLLECTORS.iter().map(|entry| entry.name);
+        Ok(Self {
+            listen,
+            node_id: node_id.unwrap_or_else(host_name),
+            collectors: collectors.filter(|name| is_enabled(&matches, name, !disable_defaults)).collect(),
+            filters: filters.into(),
+            roots: Roots { procfs, sysfs, rootfs, udev_data },
+            log,
+        })
+    }
+}
+
+impl From<FilterArguments> for Filters {
+    fn from(arguments: FilterArguments) -> Self {
+        let FilterArguments {
+            net_include,
+            net_exclude,
+            disk_include,
+            disk_exclude,
+            mount_include,
+            mount_exclude,
+            type_include,
+            type_exclude,
+        } = arguments;
+        Self {
+            net_devices: Filter { include: net_include, exclude: net_exclude },
+            disks: Filter { include: disk_include, exclude: Some(disk_exclude) },
+            mount_points: Filter { include: mount_include, exclude: Some(mount_exclude) },
+            fs_types: Filter { include: type_include, exclude: Some(type_exclude) },
+        }
+    }
+}
+
+/// Adds `--collector.NAME` and `--no-collector.NAME` for each collector of the registry.
+fn with_collectors(mut command: Command) -> Command {
+    for entry in COLLECTORS {
+        // clap wants names that live as long as the process; there are few, and they are made once.
+        let id: &'static str = format!("collector.{}", entry.name).leak();
+        let no_id: &'static str = format!("no-{id}").leak();
+        let env: &'static str = format!("COLLECTOR_{}", entry.name.to_uppercase()).leak();
+        command = command
+            .arg(
+                Arg::new(id)
+                    .long(id)
+                    .env(env)
+                    .help(format!("{} (on by default; --{no_id} or {env}=false turns it off)", entry.about))
+                    .num_args(0..=1)
+                    .require_equals(true)
+                    .default_missing_value("true")
+                    .value_name("BOOL")
+                    .value_parser(clap::value_parser!(bool)),
+            )
+            .arg(Arg::new(no_id).long(no_id).action(ArgAction::SetTrue).hide(true));
+    }
+    command
+}
+
+fn is_enabled(matches: &ArgMatches, name: &str, by_default: bool) -> bool {
+    let id = format!("collector.{name}");
+    !matches.get_flag(&format!("no-{id}")) && matches.get_one::<bool>(&id).copied().unwrap_or(by_default)
+}
+
+/// Returns the addresses that `HOST:PORT` stands for, with `port` in place of its own. `:PORT` is every interface.
+fn resolve(address: &str, port: Option<u16>) -> Result<Vec<SocketAddr>, String> {
+    let fail =
+        |why: &str| format!("listen address {address:?}: {why}; write it as 127.0.0.1:9100, [::1]:9100 or :9100");
+    let (host, own_port) = address.rsplit_once(':').ok_or_else(|| fail("no port"))?;
+    let port = match port {
+        Some(port) => port,
+        None => own_port.parse().map_err(|_| fail("no port"))?,
+    };
+    if host.is_empty() {
+        // On a machine without IPv6 the first cannot be bound.
+        return Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]);
+    }
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let addresses: Vec<SocketAddr> =
+        (host, port).to_socket_addrs().map_err(|error| fail(&error.to_string()))?.collect();
+    if addresses.is_empty() { Err(fail("no such host")) } else { Ok(addresses) }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Config, clap::Error> {
+        Config::parse(std::iter::once("cloudpulse-exporter").chain(arguments.iter().copied()))
+    }
+
+    #[test]
+    fn the_command_is_sound_and_runs_everything_by_default() {
+        with_collectors(Arguments::command()).debug_assert();
+        let config = parse(&[]).unwrap();
+        assert_eq!(config.collectors.len(), COLLECTORS.len());
+        assert_eq!(config.listen, ["127.0.0.1:9100".parse().unwrap()]);
+        assert!(!config.node_id.is_empty());
+    }
+
+    #[test]
+    fn collectors_are_chosen_as_in_node_exporter() {
+        for (arguments, chosen) in [
+            (&["--collector.disable-defaults", "--collector.cpu", "--collector.time"][..], &["cpu", "time"][..]),
+            (&["--collector.disable-defaults", "--collector.cpu=true", "--collector.stat=false"], &["cpu"]),
+            (&["--collector.disable-defaults", "--collector.cpu", "--no-collector.cpu"], &[]),
+        ] {
+            assert_eq!(parse(arguments).unwrap().collectors, chosen, "{arguments:?}");
+        }
+        let config = parse(&["--no-collector.meminfo"]).unwrap();
+        assert_eq!(config.collectors.len(), COLLECTORS.len() - 1);
+        assert!(!config.collectors.contains(&"meminfo"));
+        assert!(parse(&["--collector.nothing"]).is_err());
+    }
+
+    #[test]
+    fn the_default_flags_are_the_default_filters() {
+        let patterns = |filters: &Filters| {
+            let all = [&filters.net_devices, &filters.disks, &filters.mount_points, &filters.fs_types];
+            all.map(|filter| filter.exclude.as_ref().map(|regex| regex.as_str().to_owned()))
+        };
+        assert_eq!(patterns(&parse(&[]).unwrap().filters), patterns(&Filters::default()));
+        let disks = Filters::default().disks;
+        for (disk, accepted) in
+            [("sda", true), ("sda1", false), ("nvme0n1", true), ("nvme0n1p2", false), ("dm-0", true), ("zram0", false)]
+        {
+            assert_eq!(disks.accepts(disk), accepted, "{disk}");
+        }
+    }
+
+    #[test]
+    fn inclusion_and_exclusion_are_not_both_taken() {
+        let config = parse(&["--collector.diskstats.device-include=^loop"]).unwrap();
+        assert!(config.filters.disks.accepts("loop0") && !config.filters.disks.accepts("sda"));
+        assert!(parse(&["--collector.netdev.device-include=a", "--collector.netdev.device-exclude=b"]).is_err());
+        assert!(parse(&["--collector.netdev.device-include=("]).is_err());
+    }
+
+    #[test]
+    fn a_port_takes_the_place_of_the_one_in_the_address() {
+        assert_eq!(resolve("127.0.0.1:9100", Some(8080)).unwrap(), ["127.0.0.1:8080".parse().unwrap()]);
+        assert_eq!(resolve("[::1]:9100", None).unwrap(), ["[::1]:9100".parse().unwrap()]);
+        assert_eq!(resolve(":9100", None).unwrap(), ["[::]:9100".parse().unwrap(), "0.0.0.0:9100".parse().unwrap()]);
+        for address in ["9100", "localhost", "localhost:port", "127.0.0.1:99999", "127.0.0.1:"] {
+            assert!(resolve(address, None).is_err(), "{address}");
+        }
+        assert_eq!(parse(&["--port=1", "--web.listen-address=127.0.0.1:2"]).unwrap().listen[0].port(), 1);
+    }
+}
