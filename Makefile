@@ -12,9 +12,11 @@ CARGO_FLAGS ?=
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# The exporter by itself: built beside the others it would share their larger feature sets, and take more memory.
 .PHONY: build
 build: ## Build the three programs, optimised
-	cargo build --release $(CARGO_FLAGS) -p cloudpulse-exporter -p cloudpulse-predictor -p cloudpulse-scaler
+	cargo build --release $(CARGO_FLAGS) -p cloudpulse-exporter
+	cargo build --release $(CARGO_FLAGS) -p cloudpulse-predictor -p cloudpulse-scaler
 
 .PHONY: demo
 demo: ## Run everything on this machine on a generated load; DEMO_SECONDS=90 ends by itself

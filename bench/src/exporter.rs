@@ -4,12 +4,13 @@
 //! scrape (from the scheduler's own account), memory and their ratios; latencies depend on what else runs.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use cloudpulse_testkit::binary::{Program, workspace_binary};
+use cloudpulse_testkit::binary::{Program, workspace_binary, workspace_root};
 use cloudpulse_testkit::net::{free_port, http_client};
-use cloudpulse_testkit::process::find_program;
+use cloudpulse_testkit::process::{find_program, run as run_command};
 
 const COLLECTORS: [&str; 9] =
     ["cpu", "diskstats", "filesystem", "loadavg", "meminfo", "netdev", "stat", "time", "uname"];
@@ -57,6 +58,11 @@ struct Round {
 /// # Errors
 /// When one of the two cannot be built, started or scraped.
 pub(crate) async fn run() -> anyhow::Result<()> {
+    // By itself, as an image of it is built: together with the other programs it would carry their features of the crates
+    // that they share, such as a runtime of many threads.
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let build = ["build", "--quiet", "--release", "-p", "cloudpulse-exporter"];
+    run_command(Command::new(cargo).current_dir(workspace_root()).args(build))?;
     let ours = workspace_binary("cloudpulse-exporter", true)?;
     let theirs = find_program(&["prometheus-node-exporter", "node_exporter"], "prometheus-node-exporter")?;
     let mut sides = [
