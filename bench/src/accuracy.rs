@@ -109,6 +109,8 @@ pub(crate) fn run(traces: &Path, origins: usize) -> anyhow::Result<()> {
     }
     rows.push(row("= all", &measured.iter().collect::<Vec<_>>(), None));
     table::print(&rows);
+    table::line("\n  All series, horizon by horizon:");
+    table::print(&by_horizon(&measured));
     let mut losing: Vec<(f64, String)> = measured
         .iter()
         .map(|series| (against_better(series), format!("{}/{}", series.set, series.name)))
@@ -242,6 +244,29 @@ fn row(name: &str, series: &[&Measured], bar: Option<f64>) -> Vec<String> {
         format!("{worst:.2}"),
         verdict,
     ]
+}
+
+/// One row a horizon, over all series.
+fn by_horizon(measured: &[Measured]) -> Vec<Vec<String>> {
+    let all: Vec<&Measured> = measured.iter().collect();
+    let mut rows =
+        vec![["in", "/persistence", "/seasonal", "/2 h median", "WQL/2 h q.", "80/90/95"].map(str::to_owned).to_vec()];
+    for (at, minutes) in MINUTES.iter().enumerate() {
+        let share = |score: fn(&Sums) -> &Score| geometric(&all, |s| ratio(&s.horizons[at..=at], score));
+        let wql = geometric(&all, |s| {
+            s.horizons[at].forecast.accuracy(None).wql / s.horizons[at].two_hours.accuracy(None).wql
+        });
+        let cover = |interval: usize| percent(all.iter().map(|s| s.horizons[at].coverage[interval]));
+        rows.push(vec![
+            format!("{minutes} min"),
+            format!("{:.3}", share(|s| &s.persistence)),
+            format!("{:.3}", share(|s| &s.seasonal)),
+            format!("{:.3}", share(|s| &s.two_hours)),
+            format!("{wql:.3}"),
+            format!("{} {} {}", cover(0), cover(1), cover(2)),
+        ]);
+    }
+    rows
 }
 
 /// Sum of the errors over horizons as a share of the baseline's; NaN where the baseline makes none.

@@ -43,7 +43,7 @@ struct ServeArgs {
     #[arg(long, env = "CLOUDPULSE_PREDICTOR_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Base URL of Prometheus; wins over the configuration.
-    #[arg(long, env = "PROMETHEUS_URL", value_name = "URL")]
+    #[arg(long, env = "CLOUDPULSE_PREDICTOR_PROMETHEUS", value_name = "URL")]
     prometheus: Option<String>,
     /// Address to listen on.
     #[arg(

@@ -187,6 +187,9 @@ impl Config {
         if prometheus.url.is_empty() {
             DEFAULT_URL.clone_into(&mut prometheus.url);
         }
+        if !prometheus.url.starts_with("http://") && !prometheus.url.starts_with("https://") {
+            check.add("prometheus.url", format!("{:?} is no URL; write it as http://HOST:PORT", prometheus.url));
+        }
         if prometheus.bearer_token_file.is_some() && prometheus.basic_auth.is_some() {
             check.add("prometheus", "bearer_token_file and basic_auth exclude each other");
         }

@@ -7,7 +7,11 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn run(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_cloudpulse-predictor")).args(args).env_remove("PROMETHEUS_URL").output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_cloudpulse-predictor"))
+        .args(args)
+        .env_remove("CLOUDPULSE_PREDICTOR_PROMETHEUS")
+        .output()
+        .unwrap()
 }
 
 fn stdout(output: &Output) -> String {
@@ -176,6 +180,9 @@ fn errors_say_what_where_and_how_to_mend_it() {
     let said = stderr(&output);
     assert!(said.contains("2 errors found") && said.contains("did you mean \"horizons\"?"), "{said}");
     assert!(said.contains("forecasts[1]: missing field `name`"), "{said}");
+    std::fs::write(&config, "prometheus: {url: localhost}\nforecasts: [{name: a, query: up}]").unwrap();
+    let said = stderr(&run(&["check", config.to_str().unwrap()]));
+    assert!(said.contains("prometheus.url: \"localhost\" is no URL; write it as http://HOST:PORT"), "{said}");
     std::fs::write(&config, "forecasts: [{name: a, query: up}]").unwrap();
     assert!(stdout(&run(&["check", config.to_str().unwrap()])).contains("14 published series"));
 }

@@ -11,7 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::routing::any;
 use cloudpulse_testkit::binary::Program;
 use cloudpulse_testkit::net::{free_port, http_client};
-use cloudpulse_testkit::prometheus::{Prometheus, PrometheusOptions, backfill};
+use cloudpulse_testkit::prometheus::{Prometheus, PrometheusOptions, backfill, promtool};
 
 const WAIT: Duration = Duration::from_secs(60);
 
@@ -126,6 +126,13 @@ async fn the_future_is_promql() {
     let made =
         prometheus.query("time() - cloudpulse_forecast_timestamp_seconds{instance=\"wave\"}", None).await.unwrap();
     assert!(made[0].1 < 180.0, "{made:?}");
+
+    let page = page(&format!("http://{listen}")).await;
+    // The contract's label is "quantile", which the linter would keep for summaries; it finds nothing else.
+    let checked = promtool(&["check", "metrics"], page.as_bytes()).await.unwrap();
+    let said = format!("{}{}", checked.stdout, checked.stderr);
+    let expected = "non-summary metrics should not have \"quantile\" label";
+    assert!(said.lines().all(|line| line.starts_with("cloudpulse_forecast") && line.ends_with(expected)), "{said}");
 
     // The future, over remote read.
     let selector = "cloudpulse_forecast_path{quantile=\"0.9\",instance=\"wave\"}";

@@ -27,7 +27,7 @@ pub struct Source {
 #[derive(Debug, Clone, clap::Args)]
 pub struct FromPrometheus {
     /// Base URL of Prometheus.
-    #[arg(long, env = "PROMETHEUS_URL", default_value = crate::config::DEFAULT_URL, value_name = "URL")]
+    #[arg(long, env = "CLOUDPULSE_PREDICTOR_PROMETHEUS", default_value = crate::config::DEFAULT_URL, value_name = "URL")]
     pub prometheus: String,
     /// How far back to read with --query.
     #[arg(long = "from", default_value = "14d", value_name = "DURATION")]
