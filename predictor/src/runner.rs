@@ -174,7 +174,10 @@ impl Cycle {
                 duration_label(seconds)
             );
         }
-        tracing::info!(forecast = %self.config.name, series = range.series.len(), "history read");
+        // A query without series is asked each cycle: not worth a line each time.
+        if !range.series.is_empty() {
+            tracing::info!(forecast = %self.config.name, series = range.series.len(), "history read");
+        }
         self.engine.merge(range.series, end);
         self.say_dropped(range.dropped);
         Ok(())
