@@ -190,7 +190,7 @@ install_packages() { # PACKAGE...
   # Fresh lists only when the ones at hand do not do: none yet, or so old that the files are gone.
   if ! apt_get --no-install-recommends install "$@"; then
     say "fetching new package lists ..."
-    apt_get update || true
+    if ! apt_get update; then say "the package lists cannot be fetched; trying with those at hand"; fi
     apt_get --no-install-recommends install "$@" || { show_log; return 1; }
   fi
   disable_services

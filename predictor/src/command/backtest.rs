@@ -16,8 +16,8 @@ use cloudpulse_forecast::peak::PeakModel;
 use cloudpulse_forecast::series::steps;
 use rayon::prelude::*;
 
-use crate::command::forecast::{QUANTILES, chart, check_quantiles, model_index, peak_rows, point_rows};
-use crate::command::input::{self, FromPrometheus, Source};
+use crate::command::forecast::{chart, model_index, peak_rows, point_rows};
+use crate::command::input::{self, FromPrometheus, Source, Wanted};
 use crate::command::report::{HorizonReport, ModelReport, Report, SeriesReport};
 use crate::config::PEAK_QUANTILES;
 use crate::csv::NamedSeries;
@@ -31,12 +31,11 @@ pub struct Args {
     source: Source,
     #[command(flatten)]
     prometheus: FromPrometheus,
+    #[command(flatten)]
+    wanted: Wanted,
     /// How far ahead, each.
     #[arg(long, value_delimiter = ',', default_value = "5m,10m,15m,1h", value_name = "DURATION,…")]
     horizons: Vec<PromDuration>,
-    /// Quantiles, between 0 and 1.
-    #[arg(long, value_delimiter = ',', default_values_t = QUANTILES, value_name = "Q,…")]
-    quantiles: Vec<f64>,
     /// Models in the output beside the ensemble; all where absent.
     #[arg(long, value_delimiter = ',', value_name = "MODEL,…")]
     models: Vec<String>,
@@ -46,12 +45,6 @@ pub struct Args {
     /// Origins in each series, evenly spread.
     #[arg(long, default_value_t = 200, value_name = "N")]
     origins: usize,
-    /// Least value that the series can take.
-    #[arg(long, allow_negative_numbers = true)]
-    lower: Option<f64>,
-    /// Largest value that the series can take.
-    #[arg(long, allow_negative_numbers = true)]
-    upper: Option<f64>,
     /// Form of the output on stdout; openmetrics prints the past forecasts so that promtool can back-fill them.
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
@@ -90,24 +83,12 @@ struct Plan {
 /// # Errors
 /// When an argument is wrong, a series cannot be read, a file cannot be written, or no origin resolves.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args {
-        source,
-        prometheus,
-        horizons,
-        mut quantiles,
-        models,
-        warmup,
-        origins,
-        lower,
-        upper,
-        output,
-        forecasts,
-        plot,
-    } = args;
-    check_quantiles(&quantiles)?;
-    quantiles.push(0.5);
-    quantiles.sort_by(f64::total_cmp);
-    quantiles.dedup();
+    let Args { source, prometheus, wanted, horizons, models, warmup, origins, output, forecasts, plot } = args;
+    let (mut quantiles, bounds) = wanted.checked()?;
+    if !quantiles.contains(&0.5) {
+        quantiles.push(0.5);
+        quantiles.sort_by(f64::total_cmp);
+    }
     let ensemble = Ensemble::default();
     let mut chosen = Vec::new();
     for model in &models {
@@ -130,7 +111,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         models: chosen,
         warmup: warmup.seconds() as i64,
         origins,
-        bounds: Bounds { lower, upper },
+        bounds,
         rows: forecasts.is_some() || output == Output::Openmetrics,
         plot,
     };

@@ -10,7 +10,7 @@ use cloudpulse_forecast::model::History;
 use cloudpulse_forecast::peak::PeakModel;
 use cloudpulse_forecast::series::{Series, steps};
 
-use crate::command::input::{self, FromPrometheus, Source};
+use crate::command::input::{self, FromPrometheus, Source, Wanted};
 use crate::config::{PEAK_QUANTILES, duration_label};
 use crate::csv::NamedSeries;
 use crate::plot::{self, Band, Chart};
@@ -26,21 +26,14 @@ pub struct Args {
     source: Source,
     #[command(flatten)]
     prometheus: FromPrometheus,
+    #[command(flatten)]
+    wanted: Wanted,
     /// How far to look ahead.
     #[arg(long, default_value = "15m", value_name = "DURATION")]
     horizon: PromDuration,
-    /// Quantiles, between 0 and 1.
-    #[arg(long, value_delimiter = ',', default_values_t = QUANTILES, value_name = "Q,…")]
-    quantiles: Vec<f64>,
     /// Model: ensemble, or one of its members, such as prophet or persistence.
     #[arg(long, default_value = ENSEMBLE)]
     model: String,
-    /// Least value that the series can take.
-    #[arg(long, allow_negative_numbers = true)]
-    lower: Option<f64>,
-    /// Largest value that the series can take.
-    #[arg(long, allow_negative_numbers = true)]
-    upper: Option<f64>,
     /// Form of the output on stdout.
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
@@ -57,8 +50,6 @@ enum Output {
     Json,
 }
 
-/// Quantiles of the 80, 90 and 95 % intervals, and the median.
-pub const QUANTILES: [f64; 7] = [0.025, 0.05, 0.1, 0.5, 0.9, 0.95, 0.975];
 /// Horizons at which the peak is said, in seconds.
 const PEAK_SECONDS: [i64; 5] = [300, 600, 900, 1800, 3600];
 /// Steps that are forecast at most.
@@ -69,13 +60,10 @@ const MAX_STEPS: usize = 5760;
 /// # Errors
 /// When an argument is wrong, a series cannot be read, or a file cannot be written.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { source, prometheus, horizon, mut quantiles, model, lower, upper, output, plot } = args;
-    check_quantiles(&quantiles)?;
-    quantiles.sort_by(f64::total_cmp);
-    quantiles.dedup();
+    let Args { source, prometheus, wanted, horizon, model, output, plot } = args;
+    let (quantiles, bounds) = wanted.checked()?;
     let ensemble = Ensemble::default();
     let chosen = model_index(&ensemble, &model)?;
-    let bounds = Bounds { lower, upper };
     let all = input::read(&source, &prometheus).await?;
     let mut out = std::io::stdout().lock();
     let mut rows = Vec::new();
@@ -130,15 +118,6 @@ pub fn model_index(ensemble: &Ensemble, name: &str) -> anyhow::Result<Option<usi
     place.map(Some).ok_or_else(|| {
         anyhow::anyhow!("there is no model {name:?}; there are {ENSEMBLE}, {}", ensemble.names().join(", "))
     })
-}
-
-/// # Errors
-/// When a value is no quantile.
-pub(crate) fn check_quantiles(quantiles: &[f64]) -> anyhow::Result<()> {
-    for quantile in quantiles {
-        anyhow::ensure!(*quantile > 0.0 && *quantile < 1.0, "{quantile} is no quantile; it must lie between 0 and 1");
-    }
-    Ok(())
 }
 
 /// Returns the rows of a forecast's points.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use cloudpulse_common::duration::PromDuration;
 use cloudpulse_common::query::{Client, ClientConfig, Labels, MAX_POINTS};
+use cloudpulse_forecast::ensemble::Bounds;
 use cloudpulse_forecast::series::Series;
 
 use crate::csv::{self, NamedSeries};
@@ -35,6 +36,45 @@ pub struct FromPrometheus {
     /// Distance of samples with --query.
     #[arg(long, default_value = "1m", value_name = "DURATION")]
     pub step: PromDuration,
+}
+
+/// Arguments that say what is wanted of the future.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Wanted {
+    /// Quantiles, between 0 and 1.
+    #[arg(long, value_delimiter = ',', default_values_t = QUANTILES, value_name = "Q,…")]
+    quantiles: Vec<f64>,
+    /// Least value that the series can take.
+    #[arg(long, allow_negative_numbers = true)]
+    lower: Option<f64>,
+    /// Largest value that the series can take.
+    #[arg(long, allow_negative_numbers = true)]
+    upper: Option<f64>,
+}
+
+/// Quantiles of the 80, 90 and 95 % intervals, and the median.
+const QUANTILES: [f64; 7] = [0.025, 0.05, 0.1, 0.5, 0.9, 0.95, 0.975];
+
+impl Wanted {
+    /// Returns the quantiles, ascending and each once, and the bounds.
+    ///
+    /// # Errors
+    /// When a value is no quantile, or the bounds exclude everything.
+    pub fn checked(self) -> anyhow::Result<(Vec<f64>, Bounds)> {
+        let Self { mut quantiles, lower, upper } = self;
+        for quantile in &quantiles {
+            anyhow::ensure!(
+                *quantile > 0.0 && *quantile < 1.0,
+                "{quantile} is no quantile; it must lie between 0 and 1"
+            );
+        }
+        if let (Some(lower), Some(upper)) = (lower, upper) {
+            anyhow::ensure!(lower < upper, "--lower {lower} is not below --upper {upper}");
+        }
+        quantiles.sort_by(f64::total_cmp);
+        quantiles.dedup();
+        Ok((quantiles, Bounds { lower, upper }))
+    }
 }
 
 /// Reads all series. What in a folder is no series is said on stderr and left out.

@@ -24,8 +24,8 @@ use proto::{Label, QueryResult, ReadRequest, ReadResponse, Sample, TimeSeries};
 
 /// A request is some hundred bytes; more is no request.
 const MAX_BODY_BYTES: usize = 1 << 20;
-/// Samples lie this close together at least, and at most: Prometheus looks back five minutes.
-const SPACING_MS: (i64, i64) = (15_000, 60_000);
+/// Samples are one step apart, and at most this far: Prometheus looks back five minutes.
+const MAX_SPACING_MS: i64 = 60_000;
 /// Samples in one answer; beyond it the answer is an error.
 const MAX_SAMPLES: usize = 5_000_000;
 
@@ -128,7 +128,7 @@ fn collect(
     budget: &mut usize,
     found: &mut Vec<TimeSeries>,
 ) -> Result<(), ReadError> {
-    let spacing = (batch.config.step * 1000).clamp(SPACING_MS.0, SPACING_MS.1);
+    let spacing = (batch.config.step * 1000).min(MAX_SPACING_MS);
     for issued in &batch.issued {
         let mut labels: Labels = issued.labels.clone();
         labels.insert("__name__".to_owned(), FORECAST_PATH.name.to_owned());
@@ -224,6 +224,12 @@ mod tests {
         assert_eq!(ask(&[(Equal, "__name__", "up")], 0, i64::MAX).len(), 0);
         assert_eq!(ask(&[name, (Equal, "absent", "")], 0, i64::MAX).len(), 4, "an absent label is empty");
         assert_eq!(ask(&[name], 3_000_000, 4_000_000).len(), 0, "past the end of the curve");
+    }
+
+    #[test]
+    fn a_short_curve_of_a_fine_step_has_samples() {
+        let path = [(1_000_001, vec![1.0]), (1_000_009, vec![2.0])];
+        assert_eq!(sample_path(&path, 0, 1000, (0, i64::MAX)).len(), 9);
     }
 
     #[test]
