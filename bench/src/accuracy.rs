@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cloudpulse_forecast::ensemble::{Bounds, Ensemble, Forecast, Request};
 use cloudpulse_forecast::evaluation::{Coverage, Score, peak, rolling_origins};
-use cloudpulse_forecast::model::History;
 use cloudpulse_forecast::model::median::two_hour_quantiles;
-use cloudpulse_forecast::peak::PeakModel;
 use cloudpulse_forecast::series::{Series, steps};
 use rayon::prelude::*;
 
@@ -173,7 +171,16 @@ fn measure(ensemble: &Ensemble, path: &Path, count: usize) -> Option<Measured> {
     let place = |model: &str| ensemble.names().iter().position(|name| *name == model);
     let (persistence, seasonal, median) = (place("persistence")?, place("seasonal_naive_day")?, place("median_2h")?);
     let mut sums: Vec<Sums> = horizons.iter().map(|_| Sums::default()).collect();
-    for Forecast { origin, horizons } in ensemble.forecast(&series, &origins, &request) {
+    let mut covered = [Coverage::default(); 3];
+    let window = steps(PEAK_MINUTES * 60, series.step());
+    let forecasts = ensemble.replay(&series, &origins, &request, &[window], |origin, tracker| {
+        if let (Some(Some(distribution)), Some(actual)) = (tracker.peaks().first(), peak(&series, origin, window)) {
+            for (coverage, quantile) in covered.iter_mut().zip(PEAK_QUANTILES) {
+                coverage.add(actual, f64::NEG_INFINITY, distribution.quantile(quantile));
+            }
+        }
+    });
+    for Forecast { origin, horizons } in forecasts {
         let two_hours = two_hour_quantiles(&series, origin, &QUANTILES);
         for (entry, sums) in horizons.iter().zip(&mut sums) {
             // All are compared on the same targets: those that every baseline knows.
@@ -189,19 +196,6 @@ fn measure(ensemble: &Ensemble, path: &Path, count: usize) -> Option<Measured> {
             sums.two_hours.add(actual, entry.models[median], naive);
             for (coverage, (lower, upper)) in sums.coverage.iter_mut().zip(INTERVALS) {
                 coverage.add(actual, entry.quantiles[lower], entry.quantiles[upper]);
-            }
-        }
-    }
-    let history = History::new(&series);
-    let mut model = PeakModel::new(series.step(), steps(PEAK_MINUTES * 60, series.step()));
-    let mut covered = [Coverage::default(); 3];
-    for origin in origins {
-        model.advance(&history, origin);
-        if let (Some(distribution), Some(actual)) =
-            (model.distribution(&history, origin), peak(&series, origin, model.horizon()))
-        {
-            for (coverage, quantile) in covered.iter_mut().zip(PEAK_QUANTILES) {
-                coverage.add(actual, f64::NEG_INFINITY, distribution.quantile(quantile));
             }
         }
     }

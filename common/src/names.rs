@@ -40,6 +40,21 @@ pub const FORECAST_COVERAGE: Metric = Metric {
     name: "cloudpulse_forecast_coverage_ratio",
     help: "Share of observations inside the interval of this level, on resolved forecasts.",
 };
+/// Mean of forecast - observation over the last day.
+pub const FORECAST_BIAS: Metric = Metric {
+    name: "cloudpulse_forecast_bias",
+    help: "Mean of forecast - observation over the last day, in the unit of the source; positive is too high.",
+};
+/// Present while a baseline stands in for the combined forecast; [`MODEL_LABEL`] says which.
+pub const FORECAST_DEMOTED: Metric = Metric {
+    name: "cloudpulse_forecast_demoted",
+    help: "1 while this baseline stands in for the combined forecast, which lost to it over a day.",
+};
+/// Breaches of a forecast's limit, by [`PREDICTED_LABEL`].
+pub const FORECAST_BREACHES: Metric = Metric {
+    name: "cloudpulse_forecast_breaches",
+    help: "Of the last 100 times that the series went above its limit, those that a forecast had predicted or had not.",
+};
 
 /// Label: name of the forecast in the predictor's configuration.
 pub const FORECAST_LABEL: &str = "forecast";
@@ -51,12 +66,15 @@ pub const QUANTILE_LABEL: &str = "quantile";
 pub const MODEL_LABEL: &str = "model";
 /// Label: nominal level of an interval as a ratio, such as `0.9`.
 pub const LEVEL_LABEL: &str = "level";
+/// Label: whether a breach was predicted, `true` or `false`.
+pub const PREDICTED_LABEL: &str = "predicted";
 /// Value of [`MODEL_LABEL`] for the combined forecast.
 pub const ENSEMBLE: &str = "ensemble";
 
 /// Labels that the predictor writes itself. A source label of the same name is kept as `exported_<name>`, as Prometheus
 /// does it.
-pub const RESERVED_LABELS: [&str; 5] = [FORECAST_LABEL, HORIZON_LABEL, QUANTILE_LABEL, MODEL_LABEL, LEVEL_LABEL];
+pub const RESERVED_LABELS: [&str; 6] =
+    [FORECAST_LABEL, HORIZON_LABEL, QUANTILE_LABEL, MODEL_LABEL, LEVEL_LABEL, PREDICTED_LABEL];
 
 /// Replicas that a rule wants. Labels: `rule`, `target`.
 pub const DESIRED_REPLICAS: Metric =

@@ -10,6 +10,7 @@ use cloudpulse_common::telemetry::{self, LogArgs};
 use cloudpulse_common::{config::Findings, shutdown};
 use tokio::net::TcpListener;
 
+use crate::clock::Clock;
 use crate::command::{backtest, forecast, serve};
 use crate::config::{Config, duration_label};
 
@@ -54,6 +55,12 @@ struct ServeArgs {
         value_name = "ADDRESS"
     )]
     listen: SocketAddr,
+    /// Try a configuration on the past: start at this time (RFC 3339 or Unix seconds), as if it were now.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    replay_from: Option<f64>,
+    /// How many times as fast as in reality the past goes by.
+    #[arg(long, requires = "replay_from", default_value_t = 60.0, value_name = "N")]
+    replay_speed: f64,
     /// Threads that run the models; all cores where absent.
     #[arg(long, env = "CLOUDPULSE_PREDICTOR_THREADS", value_name = "N")]
     threads: Option<usize>,
@@ -98,7 +105,9 @@ fn run(command: Command) -> anyhow::Result<()> {
 }
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
-    let ServeArgs { config, prometheus, listen, threads } = args;
+    let ServeArgs { config, prometheus, listen, replay_from, replay_speed, threads } = args;
+    anyhow::ensure!(replay_speed >= 1.0, "--replay-speed must be at least 1");
+    let clock = replay_from.map_or(Clock::Wall, |from| Clock::replay(from, replay_speed));
     let mut config = match config {
         Some(path) => Config::load(&path)?,
         None => Config::without_file(),
@@ -111,7 +120,15 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     }
     let shutdown = shutdown::on_signal()?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
-    serve::run(config, listener, shutdown).await
+    serve::run(config, clock, listener, shutdown).await
+}
+
+fn parse_time(text: &str) -> Result<f64, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(seconds);
+    }
+    let time: Result<jiff::Timestamp, _> = text.parse();
+    time.map(|time| time.as_second() as f64).map_err(|error| error.to_string())
 }
 
 #[allow(clippy::print_stdout, reason = "the result of the command")]

@@ -43,6 +43,8 @@ struct ForecastShape {
     publish_models: bool,
     #[serde(default)]
     max_series: Option<usize>,
+    #[serde(default)]
+    breach_above: Option<f64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -90,6 +92,8 @@ pub struct ForecastConfig {
     pub publish_models: bool,
     /// Series beyond this number are left out, and a metric says so.
     pub max_series: usize,
+    /// Limit of the series: each time that it is passed is counted, by whether a forecast had said so.
+    pub breach_above: Option<f64>,
 }
 
 /// Quantiles of the peak that a cost rule needs.
@@ -100,6 +104,8 @@ const DEFAULT_HORIZONS: [i64; 3] = [300, 600, 900];
 const DEFAULT_QUANTILES: [f64; 2] = [0.5, 0.9];
 const DEFAULT_PEAK_HORIZONS: [i64; 1] = [300];
 const DEFAULT_MAX_SERIES: usize = 1000;
+/// Share of the interval that fits may take.
+const REFIT_SHARE: f64 = 0.25;
 /// Where Prometheus is when nobody says.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:9090";
 /// Horizons beyond this number of steps cost more than they tell.
@@ -154,6 +160,7 @@ pub fn built_in() -> Vec<ForecastConfig> {
             bounds,
             publish_models: false,
             max_series: DEFAULT_MAX_SERIES,
+            breach_above: None,
         })
         .collect()
 }
@@ -241,6 +248,7 @@ fn check_forecast(shape: ForecastShape, path: &str, check: &mut Check<'_>) -> Fo
         bounds,
         publish_models,
         max_series,
+        breach_above,
     } = shape;
     let field = |name: &str| format!("{path}.{name}");
     let word = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
@@ -276,6 +284,9 @@ fn check_forecast(shape: ForecastShape, path: &str, check: &mut Check<'_>) -> Fo
     {
         check.add(&field("bounds"), format!("lower {lower} is not below upper {upper}"));
     }
+    if breach_above.is_some_and(|limit| !limit.is_finite()) {
+        check.add(&field("breach_above"), "is no number");
+    }
     let max_series = max_series.unwrap_or(DEFAULT_MAX_SERIES);
     if max_series == 0 {
         check.add(&field("max_series"), "must be at least 1");
@@ -293,6 +304,7 @@ fn check_forecast(shape: ForecastShape, path: &str, check: &mut Check<'_>) -> Fo
         bounds,
         publish_models,
         max_series,
+        breach_above,
     }
 }
 
@@ -346,9 +358,19 @@ fn check_quantiles(given: Option<Vec<f64>>, default: &[f64], path: &str, check: 
 }
 
 impl ForecastConfig {
-    /// Returns how many published series one source series makes, single models left out.
+    /// Returns how many published series one source series makes, single models left out: the forecasts, and for each
+    /// horizon skill, bias and three levels of coverage.
     pub fn series_per_source(&self) -> usize {
-        self.horizons.len() * self.quantiles.len() + self.peak_horizons.len() * self.peak_quantiles.len() + 1
+        let breaches = if self.breach_above.is_some() { 2 } else { 0 };
+        self.horizons.len() * (self.quantiles.len() + 5)
+            + self.peak_horizons.len() * self.peak_quantiles.len()
+            + breaches
+            + 1
+    }
+
+    /// Returns how long the fits of one cycle may take in all.
+    pub fn refit_budget(&self) -> std::time::Duration {
+        std::time::Duration::from_secs_f64(self.interval as f64 * REFIT_SHARE)
     }
 
     /// Returns the age in seconds beyond which a forecast is not shown any more.
@@ -379,7 +401,7 @@ mod tests {
             names,
             ["node-cpu", "node-memory", "node-network-receive", "node-network-transmit", "node-load", "node-disk"]
         );
-        assert_eq!(config.forecasts[0].series_per_source(), 2 * 3 + 7 + 1);
+        assert_eq!(config.forecasts[0].series_per_source(), (2 + 5) * 3 + 7 + 1);
     }
 
     #[test]

@@ -1,68 +1,71 @@
-//! Histories from Prometheus: whole at the start, then only what is new; bounded whatever the query returns.
+//! What is asked of Prometheus, and when: the whole history at the start, in pieces of bounded size, then only what is new.
 
 use std::collections::BTreeSet;
 
-use cloudpulse_common::query::{Client, Labels, QueryError, Series};
+use cloudpulse_common::query::{Client, Labels, MAX_POINTS, QueryError, Series};
 
 use crate::config::ForecastConfig;
 
 /// Samples that one request may return.
 const REQUEST_SAMPLES: usize = 2_000_000;
-/// Samples that the whole history of one forecast may return; a query of very many series gets a shorter history.
-const HISTORY_SAMPLES: usize = 40_000_000;
 /// Steps that are fetched again each time, for samples that came late.
 const OVERLAP_STEPS: i64 = 3;
+/// The last part of a history is read at the step: what models learn from, and a day before it that they look back at.
+const FINE_SECONDS: i64 = 5 * 86_400;
+/// The older part is read at this step, where the series' own is not longer: it is kept as five-minute means.
+const COARSE_SECONDS: i64 = 300;
 
 /// Returns the last time at or before `now` that is a multiple of the step, Unix seconds.
 pub fn last_step(now: f64, step: i64) -> i64 {
     (now.floor() as i64).div_euclid(step) * step
 }
 
-/// A fetched range.
-#[derive(Debug)]
-pub struct Range {
-    /// Samples of the kept series.
-    pub series: Vec<Series>,
-    /// Series that the query returned but that are left out.
-    pub dropped: usize,
-    /// Length of the history in seconds, where it was cut because the query returns so many series.
-    pub shortened_to: Option<i64>,
+/// One range query: first and last time (Unix seconds), and distance of samples in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// First evaluated time.
+    pub from: i64,
+    /// Last evaluated time.
+    pub to: i64,
+    /// Distance in seconds.
+    pub step: i64,
 }
 
-/// Fetches the whole history up to `end`. `keep` is given the labels that the query returns at `end` and says which of
-/// them are kept, and how many are not.
+/// Returns the pieces, ascending in time, of the whole history of a query of `series` series up to `end`.
+pub fn pieces(config: &ForecastConfig, end: i64, series: usize) -> Vec<Piece> {
+    let coarse = (COARSE_SECONDS / config.step).max(1) * config.step;
+    let start = (end - config.history).div_euclid(coarse) * coarse;
+    let fine = ((end - FINE_SECONDS).div_euclid(coarse) * coarse).max(start);
+    let points = (REQUEST_SAMPLES / series.max(1)).clamp(1, MAX_POINTS) as i64;
+    let mut pieces = Vec::new();
+    for (first, last, step) in [(start, fine - coarse, coarse), (fine, end, config.step)] {
+        let mut from = first;
+        while from <= last {
+            let to = (from + (points - 1) * step).min(last);
+            pieces.push(Piece { from, to, step });
+            from = to + step;
+        }
+    }
+    pieces
+}
+
+/// Fetches one piece; only the series of `kept` are returned: those of the past that are gone now are not forecast.
 ///
 /// # Errors
-/// The first [`QueryError`].
-pub async fn history(
+/// [`QueryError`].
+pub async fn piece(
     client: &Client,
     config: &ForecastConfig,
-    end: i64,
-    keep: impl FnOnce(Vec<Labels>) -> (BTreeSet<Labels>, usize),
-) -> Result<Range, QueryError> {
-    let returned: Vec<Labels> =
-        client.instant(&config.query, Some(end)).await?.into_iter().map(|series| series.labels).collect();
-    let count = returned.len().max(1);
-    let (kept, dropped) = keep(returned);
-    let wanted = config.history / config.step;
-    let points = wanted.min((HISTORY_SAMPLES / count).max(2) as i64);
-    let per_request = (REQUEST_SAMPLES / count).clamp(1, cloudpulse_common::query::MAX_POINTS) as i64;
-    let mut joined: std::collections::BTreeMap<Labels, Series> = std::collections::BTreeMap::new();
-    let mut from = end - points * config.step;
-    while from <= end {
-        let to = (from + (per_request - 1) * config.step).min(end);
-        for series in client.range(&config.query, from, to, config.step, per_request as usize).await? {
-            let mut labels = series.labels.clone();
-            labels.remove("__name__");
-            // Series of the past that are gone at `end` are not forecast.
-            if kept.contains(&labels) {
-                joined.entry(labels).and_modify(|known| known.samples.extend(&series.samples)).or_insert(series);
-            }
-        }
-        from = to + config.step;
-    }
-    let shortened_to = (points < wanted).then_some(points * config.step);
-    Ok(Range { series: joined.into_values().collect(), dropped, shortened_to })
+    piece: Piece,
+    kept: &BTreeSet<Labels>,
+) -> Result<Vec<Series>, QueryError> {
+    let mut series = client.range(&config.query, piece.from, piece.to, piece.step, MAX_POINTS).await?;
+    series.retain(|series| {
+        let mut labels = series.labels.clone();
+        labels.remove("__name__");
+        kept.contains(&labels)
+    });
+    Ok(series)
 }
 
 /// Fetches what is new since `since` up to `end`, some steps again.
@@ -71,7 +74,7 @@ pub async fn history(
 /// [`QueryError`].
 pub async fn recent(client: &Client, config: &ForecastConfig, since: i64, end: i64) -> Result<Vec<Series>, QueryError> {
     let from = since - OVERLAP_STEPS * config.step;
-    client.range(&config.query, from, end, config.step, cloudpulse_common::query::MAX_POINTS).await
+    client.range(&config.query, from, end, config.step, MAX_POINTS).await
 }
 
 #[cfg(test)]
@@ -82,5 +85,22 @@ mod tests {
     fn steps_are_aligned_for_all_series() {
         assert_eq!(last_step(1_700_000_059.9, 60), 1_700_000_040);
         assert_eq!(last_step(1_700_000_040.0, 60), 1_700_000_040);
+    }
+
+    #[test]
+    fn pieces_hold_each_time_once_and_are_bounded() {
+        let mut config = crate::config::built_in().swap_remove(0);
+        for (step, series) in [(15, 1), (60, 10_000), (300, 7), (420, 1), (3600, 3)] {
+            config.step = step;
+            let end = last_step(1_700_000_000.0, step);
+            let pieces = pieces(&config, end, series);
+            assert!(pieces.windows(2).all(|pair| pair[0].to < pair[1].from), "{step}: {pieces:?}");
+            assert!(pieces.iter().all(|piece| (piece.from % step, piece.to % step) == (0, 0)), "{step}");
+            assert!(pieces.iter().all(|p| ((p.to - p.from) / p.step + 1) as usize * series <= REQUEST_SAMPLES));
+            assert!(
+                pieces[0].from <= end - config.history && pieces[0].from > end - config.history - 2 * step.max(300)
+            );
+            assert_eq!(pieces.last().map(|piece| (piece.to, piece.step)), Some((end, step)));
+        }
     }
 }

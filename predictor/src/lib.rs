@@ -5,6 +5,7 @@
 //! same models on files or a query, without a server. The models themselves are the crate `cloudpulse-forecast`.
 
 pub mod cli;
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod csv;
@@ -16,3 +17,4 @@ pub mod publish;
 pub mod remote_read;
 pub mod rows;
 pub mod runner;
+mod tracked;

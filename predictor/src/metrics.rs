@@ -19,6 +19,10 @@ pub struct Metrics {
     pub series: IntGaugeVec,
     /// Series that the query returns beyond the cap.
     pub series_dropped: IntGaugeVec,
+    /// Bytes that the series of a forecast take.
+    pub series_bytes: IntGaugeVec,
+    /// Fits that were due but had to wait for a later cycle.
+    pub skipped_fits: IntCounterVec,
     /// Unix time of the last forecast.
     pub last_success: GaugeVec,
     /// Unix time of the start.
@@ -56,6 +60,17 @@ impl Metrics {
                 Opts::new("series_dropped", "Series of the query that are left out because of max_series."),
                 &forecast,
             )?,
+            series_bytes: IntGaugeVec::new(
+                Opts::new("series_bytes", "Memory of the series of a forecast."),
+                &forecast,
+            )?,
+            skipped_fits: IntCounterVec::new(
+                Opts::new(
+                    "skipped_fits_total",
+                    "Fits that were due but did not fit into the cycle; they are made later.",
+                ),
+                &forecast,
+            )?,
             last_success: GaugeVec::new(
                 Opts::new("last_success_timestamp_seconds", "Unix time of the last forecast."),
                 &forecast,
@@ -67,13 +82,15 @@ impl Metrics {
             ))?,
             registry,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 9] = [
+        let all: [Box<dyn prometheus::core::Collector>; 11] = [
             Box::new(metrics.queries.clone()),
             Box::new(metrics.query_errors.clone()),
             Box::new(metrics.query_seconds.clone()),
             Box::new(metrics.forecast_seconds.clone()),
             Box::new(metrics.series.clone()),
             Box::new(metrics.series_dropped.clone()),
+            Box::new(metrics.series_bytes.clone()),
+            Box::new(metrics.skipped_fits.clone()),
             Box::new(metrics.last_success.clone()),
             Box::new(metrics.started.clone()),
             Box::new(metrics.remote_read_seconds.clone()),

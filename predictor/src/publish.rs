@@ -5,13 +5,44 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use cloudpulse_common::exposition::{Kind, Page};
 use cloudpulse_common::names::{
-    ENSEMBLE, FORECAST, FORECAST_LABEL, FORECAST_PEAK, FORECAST_TIMESTAMP, HORIZON_LABEL, MODEL_LABEL, Metric,
-    QUANTILE_LABEL,
+    ENSEMBLE, FORECAST, FORECAST_BIAS, FORECAST_BREACHES, FORECAST_COVERAGE, FORECAST_DEMOTED, FORECAST_LABEL,
+    FORECAST_PEAK, FORECAST_SKILL, FORECAST_TIMESTAMP, HORIZON_LABEL, LEVEL_LABEL, MODEL_LABEL, Metric,
+    PREDICTED_LABEL, QUANTILE_LABEL, RESERVED_LABELS,
 };
 use cloudpulse_common::query::Labels;
+use cloudpulse_forecast::live::{LEVELS, Standing};
 
 use crate::config::{ForecastConfig, duration_label};
-use crate::engine::Issued;
+
+/// What is said of one series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Issued {
+    /// Labels of the source, less the metric name, reserved ones renamed to `exported_…`.
+    pub labels: Labels,
+    /// One entry for each horizon.
+    pub horizons: Vec<PublishedHorizon>,
+    /// One entry for each peak horizon that is known: seconds ahead and values by peak quantile.
+    pub peaks: Vec<(i64, Vec<f64>)>,
+    /// The curve: Unix seconds and values by quantile, ascending; straight lines between.
+    pub path: Vec<(i64, Vec<f64>)>,
+    /// Of the last breaches of the limit, how many no forecast had seen, and how many there were; absent without a limit.
+    pub breaches: Option<(usize, usize)>,
+}
+
+/// A forecast for one horizon.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PublishedHorizon {
+    /// Seconds ahead.
+    pub seconds: i64,
+    /// By quantile of the configuration; NaN where too little is known.
+    pub quantiles: Vec<f64>,
+    /// Model, its point and its skill, finite points only; empty unless models are published.
+    pub models: Vec<(&'static str, f64, Option<f64>)>,
+    /// What the last day's issued forecasts were worth; absent until enough have resolved.
+    pub standing: Option<Standing>,
+    /// The baseline that stands in for the combination, where that lost to it.
+    pub demoted_to: Option<&'static str>,
+}
 
 /// The forecasts of one configuration entry.
 #[derive(Debug, Clone)]
@@ -57,7 +88,7 @@ pub fn write(page: &mut Page<'_>, batches: &[Arc<Batch>]) {
             for (quantile, value) in batch.config.quantiles.iter().zip(&at.quantiles) {
                 sample(page, name, batch, &issued.labels, &horizon, *quantile, ENSEMBLE, *value);
             }
-            for (model, value) in &at.models {
+            for (model, value, _) in &at.models {
                 sample(page, name, batch, &issued.labels, &horizon, 0.5, model, *value);
             }
         }
@@ -75,6 +106,78 @@ pub fn write(page: &mut Page<'_>, batches: &[Arc<Batch>]) {
         labels.push((FORECAST_LABEL, &batch.config.name));
         page.sample(name, &labels, batch.made_at as f64);
     });
+}
+
+/// Writes what the issued forecasts were worth.
+pub fn write_standing(page: &mut Page<'_>, batches: &[Arc<Batch>]) {
+    each_horizon(page, FORECAST_SKILL, batches, |page, name, labels, at, standing| {
+        let skills =
+            std::iter::once((ENSEMBLE, standing.skill)).chain(at.models.iter().map(|(m, _, skill)| (*m, *skill)));
+        for (model, skill) in skills {
+            if let Some(skill) = skill {
+                labels.push((MODEL_LABEL, model));
+                page.sample(name, labels, skill);
+                labels.pop();
+            }
+        }
+    });
+    each_horizon(page, FORECAST_COVERAGE, batches, |page, name, labels, _, standing| {
+        for (level, coverage) in LEVELS.iter().zip(standing.coverage) {
+            if let Some(coverage) = coverage {
+                let level = level.to_string();
+                let mut labels = labels.clone();
+                labels.push((LEVEL_LABEL, &level));
+                page.sample(name, &labels, coverage);
+            }
+        }
+    });
+    each_horizon(page, FORECAST_BIAS, batches, |page, name, labels, _, standing| {
+        page.sample(name, labels, standing.bias);
+    });
+    family(page, FORECAST_DEMOTED, batches, |page, name, batch, issued| {
+        for at in &issued.horizons {
+            if let Some(baseline) = at.demoted_to {
+                let horizon = duration_label(at.seconds);
+                let mut labels = pairs(&issued.labels);
+                labels.extend([
+                    (FORECAST_LABEL, batch.config.name.as_str()),
+                    (HORIZON_LABEL, horizon.as_str()),
+                    (MODEL_LABEL, baseline),
+                ]);
+                page.sample(name, &labels, 1.0);
+            }
+        }
+    });
+    family(page, FORECAST_BREACHES, batches, |page, name, batch, issued| {
+        if let Some((unpredicted, all)) = issued.breaches {
+            for (predicted, count) in [("true", all - unpredicted), ("false", unpredicted)] {
+                let mut labels = pairs(&issued.labels);
+                labels.extend([(FORECAST_LABEL, batch.config.name.as_str()), (PREDICTED_LABEL, predicted)]);
+                page.sample(name, &labels, count as f64);
+            }
+        }
+    });
+}
+
+/// A family with one entry for each horizon that has a standing.
+fn each_horizon<'b>(
+    page: &mut Page<'_>,
+    metric: Metric,
+    batches: &'b [Arc<Batch>],
+    write: impl Fn(&mut Page<'_>, &str, &mut Vec<(&'b str, &str)>, &'b PublishedHorizon, &Standing),
+) {
+    page.family(metric.name, metric.help, Kind::Gauge);
+    for batch in batches {
+        for issued in &batch.issued {
+            for at in &issued.horizons {
+                let Some(standing) = &at.standing else { continue };
+                let horizon = duration_label(at.seconds);
+                let mut labels: Vec<(&'b str, &str)> = pairs(&issued.labels);
+                labels.extend([(FORECAST_LABEL, batch.config.name.as_str()), (HORIZON_LABEL, horizon.as_str())]);
+                write(page, metric.name, &mut labels, at, standing);
+            }
+        }
+    }
 }
 
 fn family(
@@ -117,6 +220,20 @@ fn sample(
     page.sample(name, &labels, value);
 }
 
+/// Renames the labels that the predictor writes itself, as Prometheus does with clashing target labels.
+pub(crate) fn published_labels(labels: &Labels) -> Labels {
+    labels
+        .iter()
+        .map(|(name, value)| {
+            let mut name = name.clone();
+            if RESERVED_LABELS.contains(&name.as_str()) {
+                name = format!("exported_{name}");
+            }
+            (name, value.clone())
+        })
+        .collect()
+}
+
 fn pairs(labels: &Labels) -> Vec<(&str, &str)> {
     labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
@@ -125,15 +242,28 @@ fn pairs(labels: &Labels) -> Vec<(&str, &str)> {
 mod tests {
     use super::*;
     use crate::config::built_in;
-    use crate::engine::Published;
     use cloudpulse_common::exposition::Format;
 
     fn batch() -> Batch {
         let mut config = built_in().swap_remove(0);
         config.peak_quantiles = vec![0.99];
         let labels = Labels::from([("instance".to_owned(), "a".to_owned())]);
-        let horizons = vec![Published { seconds: 300, quantiles: vec![0.25, f64::NAN], models: vec![("ses", 0.5)] }];
-        let issued = vec![Issued { labels, horizons, peaks: vec![(300, vec![0.75])], path: Vec::new() }];
+        let standing = Standing {
+            count: 40,
+            skill: Some(0.25),
+            bias: -0.5,
+            coverage: [Some(0.75), None, Some(1.0)],
+            models: Vec::new(),
+        };
+        let horizons = vec![PublishedHorizon {
+            seconds: 300,
+            quantiles: vec![0.25, f64::NAN],
+            models: vec![("ses", 0.5, None), ("holt", 0.5, Some(-1.0))],
+            standing: Some(standing),
+            demoted_to: Some("persistence"),
+        }];
+        let (peaks, path) = (vec![(300, vec![0.75])], Vec::new());
+        let issued = vec![Issued { labels, horizons, peaks, path, breaches: Some((1, 3)) }];
         Batch { config: Arc::new(config), made_at: 1000, issued }
     }
 
@@ -152,10 +282,43 @@ mod tests {
             [
                 "cloudpulse_forecast{instance=\"a\",forecast=\"node-cpu\",horizon=\"5m\",model=\"ensemble\",quantile=\"0.5\"} 0.25",
                 "cloudpulse_forecast{instance=\"a\",forecast=\"node-cpu\",horizon=\"5m\",model=\"ses\",quantile=\"0.5\"} 0.5",
+                "cloudpulse_forecast{instance=\"a\",forecast=\"node-cpu\",horizon=\"5m\",model=\"holt\",quantile=\"0.5\"} 0.5",
                 "cloudpulse_forecast_peak{instance=\"a\",forecast=\"node-cpu\",horizon=\"5m\",model=\"ensemble\",quantile=\"0.99\"} 0.75",
                 "cloudpulse_forecast_timestamp_seconds{instance=\"a\",forecast=\"node-cpu\"} 1000",
             ]
         );
+    }
+
+    #[test]
+    fn what_forecasts_were_worth_is_shown() {
+        let mut buffer = Vec::new();
+        let mut page = Page::new(&mut buffer, Format::Text);
+        write_standing(&mut page, &[Arc::new(batch())]);
+        page.finish();
+        let text = String::from_utf8(buffer).unwrap();
+        let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let labels = "instance=\"a\",forecast=\"node-cpu\"";
+        assert_eq!(
+            samples,
+            [
+                format!("cloudpulse_forecast_skill_ratio{{{labels},horizon=\"5m\",model=\"ensemble\"}} 0.25"),
+                format!("cloudpulse_forecast_skill_ratio{{{labels},horizon=\"5m\",model=\"holt\"}} -1"),
+                format!("cloudpulse_forecast_coverage_ratio{{{labels},horizon=\"5m\",level=\"0.8\"}} 0.75"),
+                format!("cloudpulse_forecast_coverage_ratio{{{labels},horizon=\"5m\",level=\"0.95\"}} 1"),
+                format!("cloudpulse_forecast_bias{{{labels},horizon=\"5m\"}} -0.5"),
+                format!("cloudpulse_forecast_demoted{{{labels},horizon=\"5m\",model=\"persistence\"}} 1"),
+                format!("cloudpulse_forecast_breaches{{{labels},predicted=\"true\"}} 2"),
+                format!("cloudpulse_forecast_breaches{{{labels},predicted=\"false\"}} 1"),
+            ]
+        );
+    }
+
+    #[test]
+    fn reserved_labels_are_renamed() {
+        let labels = Labels::from([("model".to_owned(), "x".to_owned()), ("job".to_owned(), "n".to_owned())]);
+        let published = published_labels(&labels);
+        assert_eq!(published.get("exported_model").map(String::as_str), Some("x"));
+        assert_eq!(published.get("job").map(String::as_str), Some("n"));
     }
 
     #[test]

@@ -1,22 +1,29 @@
 //! The loop of each forecast: fetch, forecast, publish; and what is said when one of them fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use cloudpulse_common::query::{Client, QueryError};
+use cloudpulse_common::query::{Client, Labels, QueryError};
 use cloudpulse_common::server::Readiness;
 use cloudpulse_forecast::ensemble::Ensemble;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::config::{ForecastConfig, duration_label};
-use crate::engine::Engine;
+use crate::engine::{Engine, Made};
 use crate::fetch;
 use crate::metrics::Metrics;
 use crate::publish::{Batch, Board};
 
 /// Before the first success a failed fetch is tried again this soon.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
+/// After the next step of time, when the source has its samples.
+const AFTER_STEP: Duration = Duration::from_millis(500);
+/// Reading a long history says how far it is this often.
+const PROGRESS: Duration = Duration::from_secs(10);
+/// At most this many series are named in the log at once.
+const MOST_LINES: usize = 10;
 /// Histories of series that appeared later are fetched at most this often: a fleet that churns must not fetch all day.
 const REFETCH: Duration = Duration::from_secs(600);
 
@@ -26,7 +33,9 @@ pub struct Shared {
     /// Where samples come from.
     pub client: Client,
     /// Models and their shared plans.
-    pub ensemble: Arc<Ensemble>,
+    pub ensemble: Ensemble,
+    /// What time it is.
+    pub clock: Clock,
     /// Where forecasts go.
     pub board: Board,
     /// What the loops say of themselves.
@@ -71,33 +80,32 @@ impl Progress {
     }
 }
 
-/// Returns Unix seconds: the only place where the predictor reads the wall clock.
-pub fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
 /// Forecasts `config` again and again until `shutdown`.
 pub async fn run(config: Arc<ForecastConfig>, shared: Shared, shutdown: CancellationToken) {
     let mut cycle = Cycle {
-        engine: Engine::new(Arc::clone(&config), Arc::clone(&shared.ensemble)),
+        engine: Engine::new(Arc::clone(&config), shared.ensemble.clone()),
         config,
         shared,
         fetched_to: None,
         refetched: None,
         last_error: None,
         said_dropped: 0,
+        demoted: BTreeSet::new(),
     };
     loop {
-        let now = unix_now();
+        let now = cycle.shared.clock.now();
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = cycle.turn(now) => {}
         }
         let interval = cycle.config.interval as f64;
+        let clock = cycle.shared.clock;
         let pause = match cycle.fetched_to {
-            None => FIRST_RETRY.min(Duration::from_secs_f64(interval)),
+            None => FIRST_RETRY.min(clock.real(interval)),
             // A little after the next multiple, so that its samples are there.
-            Some(_) => Duration::from_secs_f64(interval - unix_now().rem_euclid(interval) + 0.5),
+            Some(_) => {
+                clock.real(interval - clock.now().rem_euclid(interval)) + AFTER_STEP.min(clock.real(interval / 4.0))
+            }
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -116,6 +124,8 @@ struct Cycle {
     refetched: Option<Instant>,
     last_error: Option<String>,
     said_dropped: usize,
+    /// Series and horizons for which a baseline stands in.
+    demoted: BTreeSet<(Labels, i64)>,
 }
 
 impl Cycle {
@@ -137,25 +147,37 @@ impl Cycle {
         }
         self.fetched_to = Some(end);
         let started = Instant::now();
-        let Some(issued) = self.forecast(end).await else { return };
+        // Fits that do not fit into the cycle wait for the next one; the forecasts themselves never wait.
+        let budget = self.config.refit_budget();
+        let Some((made, bytes)) = self
+            .with_engine(move |engine| {
+                let began = Instant::now();
+                let made = engine.cycle(end, |_| began.elapsed() < budget);
+                (made, engine.bytes())
+            })
+            .await
+        else {
+            return;
+        };
+        let Made { issued, skipped_fits, demoted } = made;
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         metrics.forecast_seconds.with_label_values(&[&name]).observe(started.elapsed().as_secs_f64());
-        metrics.series.with_label_values(&[&name]).set(i64::try_from(issued.len()).unwrap_or(i64::MAX));
-        metrics.last_success.with_label_values(&[&name]).set(unix_now());
+        metrics.series.with_label_values(&[&name]).set(count(issued.len()));
+        metrics.series_bytes.with_label_values(&[&name]).set(count(bytes));
+        metrics.skipped_fits.with_label_values(&[&name]).inc_by(skipped_fits as u64);
+        metrics.last_success.with_label_values(&[&name]).set(self.shared.clock.now());
         tracing::debug!(forecast = %name, series = issued.len(), seconds = started.elapsed().as_secs_f64(), "forecast");
+        self.say_demoted(demoted);
         self.shared.board.put(Batch { config: Arc::clone(&self.config), made_at: end, issued });
         self.shared.progress.done(&name);
     }
 
     /// Takes in what is new up to `end`; everything at the start, after a long silence, and when series appear.
     async fn fetch(&mut self, end: i64) -> Result<(), QueryError> {
-        let gap = self.fetched_to.map(|since| (since, end - since));
-        let merged = match gap {
-            Some((since, gap)) if !self.engine.is_empty() && gap < self.config.history => {
-                let series = fetch::recent(&self.shared.client, &self.config, since, end).await?;
-                self.engine.merge(series, end)
-            }
-            _ => return self.fetch_history(end).await,
-        };
+        let since = self.fetched_to.filter(|since| !self.engine.is_empty() && end - since < self.config.history);
+        let Some(since) = since else { return self.fetch_history(end).await };
+        let series = fetch::recent(&self.shared.client, &self.config, since, end).await?;
+        let Some(merged) = self.with_engine(move |engine| engine.merge(series, end)).await else { return Ok(()) };
         self.say_dropped(merged.dropped);
         if merged.new > 0 && self.refetched.is_none_or(|at| at.elapsed() >= REFETCH) {
             self.refetched = Some(Instant::now());
@@ -164,37 +186,50 @@ impl Cycle {
         Ok(())
     }
 
+    /// Reads the whole history piece by piece, each taken in before the next is asked for, so that memory stays bounded.
     async fn fetch_history(&mut self, end: i64) -> Result<(), QueryError> {
-        let engine = &self.engine;
-        let range = fetch::history(&self.shared.client, &self.config, end, |labels| engine.keep(labels)).await?;
-        if let Some(seconds) = range.shortened_to {
-            tracing::warn!(
-                forecast = %self.config.name,
-                "the query returns so many series that only the last {} of history are read; narrow the query",
-                duration_label(seconds)
-            );
-        }
+        let client = self.shared.client.clone();
+        let config = Arc::clone(&self.config);
+        let returned = client.instant(&config.query, Some(end)).await?.into_iter().map(|series| series.labels);
+        let (kept, dropped) = self.engine.keep(returned);
+        self.say_dropped(dropped);
         // A query without series is asked each cycle: not worth a line each time.
-        if !range.series.is_empty() {
-            tracing::info!(forecast = %self.config.name, series = range.series.len(), "history read");
+        if kept.is_empty() {
+            return Ok(());
         }
-        self.engine.merge(range.series, end);
-        self.say_dropped(range.dropped);
+        let pieces = fetch::pieces(&config, end, kept.len());
+        let (started, count) = (Instant::now(), pieces.len());
+        let mut said = Instant::now();
+        for (number, piece) in pieces.into_iter().enumerate() {
+            let series = fetch::piece(&client, &config, piece, &kept).await?;
+            if self.with_engine(move |engine| engine.merge(series, end)).await.is_none() {
+                return Ok(());
+            }
+            if said.elapsed() >= PROGRESS {
+                said = Instant::now();
+                tracing::info!(forecast = %config.name, "history: {} of {count} pieces read", number + 1);
+            }
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        tracing::info!(forecast = %config.name, series = kept.len(), seconds, "history read");
         Ok(())
     }
 
-    /// The models run on a blocking thread, so that scrapes are answered meanwhile.
-    async fn forecast(&mut self, end: i64) -> Option<Vec<crate::engine::Issued>> {
-        let fresh = Engine::new(Arc::clone(&self.config), Arc::clone(&self.shared.ensemble));
+    /// Runs `work` on a blocking thread, so that scrapes are answered meanwhile. `None` where it panicked.
+    async fn with_engine<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Engine) -> T + Send + 'static,
+    ) -> Option<T> {
+        let fresh = Engine::new(Arc::clone(&self.config), self.shared.ensemble.clone());
         let mut engine = std::mem::replace(&mut self.engine, fresh);
-        let work = tokio::task::spawn_blocking(move || {
-            let issued = engine.forecast(end);
-            (engine, issued)
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work(&mut engine);
+            (engine, result)
         });
-        match work.await {
-            Ok((engine, issued)) => {
+        match done.await {
+            Ok((engine, result)) => {
                 self.engine = engine;
-                Some(issued)
+                Some(result)
             }
             Err(error) => {
                 // The engine went down with the task: its histories are read again in the next turn.
@@ -203,6 +238,19 @@ impl Cycle {
                 None
             }
         }
+    }
+
+    /// Says once which forecasts lost to a baseline, and which are back.
+    fn say_demoted(&mut self, demoted: BTreeSet<(Labels, i64)>) {
+        let name = &self.config.name;
+        for (labels, seconds) in demoted.difference(&self.demoted).take(MOST_LINES) {
+            let horizon = duration_label(*seconds);
+            tracing::warn!(forecast = %name, series = ?labels, horizon, "lost to a baseline over a day; the baseline stands in");
+        }
+        for (labels, seconds) in self.demoted.difference(&demoted).take(MOST_LINES) {
+            tracing::info!(forecast = %name, series = ?labels, horizon = duration_label(*seconds), "is better than the baselines again");
+        }
+        self.demoted = demoted;
     }
 
     fn complain(&mut self, error: &QueryError) {

@@ -1,33 +1,20 @@
-//! The combined forecast: models' tables in, one point and its quantiles per origin and horizon out.
+//! The pool, and what a series was forecast to be at many origins: a series in, one point and its quantiles per origin and
+//! horizon out.
 //!
 //! Per horizon the point is the median of the five models that did best on the last resolved forecasts; the quantiles are
 //! split conformal on the combination's own resolved errors. "Resolved" means that the target's time had come at the
 //! origin: nothing later is read.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 
-use crate::conformal;
-use crate::model::median::median;
+use crate::live::BaselinePlaces;
 use crate::model::prophet::Prophet;
-use crate::model::{History, Model, Table, registry};
+use crate::model::{Model, registry};
 use crate::series::Series;
+use crate::tracker::{Schedule, Spec, Tracker};
 
-/// Models that are combined.
-const BEST: usize = 5;
-/// Resolved forecasts that choose the models.
-const SELECTION_ERRORS: usize = 60;
-/// With fewer resolved forecasts all models count.
-const MIN_SELECTION_ERRORS: usize = 8;
-/// Resolved errors that make the quantiles: a day of scored origins, so that quiet nights and busy noons both count.
-const CALIBRATION_ERRORS: usize = 288;
-/// With fewer, Prophet's closed-form interval is taken where there is a fit.
-const MIN_CALIBRATION_ERRORS: usize = 40;
-/// With fewer, and no fit, there are no quantiles.
-const LEAST_CALIBRATION_ERRORS: usize = 8;
-/// Distance of the scored origins, where the step is not longer.
-const SCORE_SECONDS: i64 = 300;
-/// Models are clipped to the range that the series has shown, widened by this share of it.
-const RANGE_MARGIN: f64 = 0.1;
+/// Longest history that is kept of a series, in seconds: four weeks.
+pub const KEEP_SECONDS: i64 = 28 * 86_400;
 
 /// Values that the series can take at all.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -84,216 +71,89 @@ pub struct AtHorizon {
     pub combined: Vec<usize>,
     /// Resolved errors behind the quantiles.
     pub resolved: usize,
+    /// Whether the combination lost to the better baseline over a day, and that one is given in its place.
+    pub demoted: bool,
 }
 
-/// The pool and how it is combined.
+/// The models and what they share; clones share one state.
+#[derive(Debug, Clone)]
+pub struct Ensemble(Arc<Pool>);
+
 #[derive(Debug)]
-pub struct Ensemble {
-    pool: Vec<Box<dyn Model>>,
+struct Pool {
+    models: Vec<Box<dyn Model>>,
     names: Vec<&'static str>,
+    baselines: BaselinePlaces,
     fallback: Prophet,
 }
 
 impl Default for Ensemble {
     fn default() -> Self {
-        let pool = registry();
-        let names = pool.iter().flat_map(|model| model.outputs()).copied().collect();
-        Self { pool, names, fallback: Prophet::default() }
+        let models = registry();
+        let names: Vec<&'static str> = models.iter().flat_map(|model| model.outputs()).copied().collect();
+        let place = |name: &str| names.iter().position(|known| *known == name).unwrap_or(0);
+        let baselines =
+            BaselinePlaces { persistence: place("persistence"), seasonal_naive: place("seasonal_naive_day") };
+        Self(Arc::new(Pool { models, names, baselines, fallback: Prophet::default() }))
     }
 }
 
 impl Ensemble {
     /// Returns the names of all models.
     pub fn names(&self) -> &[&'static str] {
-        &self.names
+        &self.0.names
     }
 
-    /// Returns one forecast for each of `origins` (ascending indices into the series). A forecast reads the values up to
-    /// its origin only.
+    /// Returns where the two baselines are among the models.
+    pub fn baselines(&self) -> BaselinePlaces {
+        self.0.baselines
+    }
+
+    pub(crate) fn pool(&self) -> &[Box<dyn Model>] {
+        &self.0.models
+    }
+
+    pub(crate) fn fallback(&self) -> &Prophet {
+        &self.0.fallback
+    }
+
+    /// Returns one forecast for each of `origins` (ascending indices into the series), by pushing the series into a
+    /// [`Tracker`] value by value: a forecast depends on the values up to its origin only.
     pub fn forecast(&self, series: &Series, origins: &[usize], request: &Request<'_>) -> Vec<Forecast> {
+        self.replay(series, origins, request, &[], |_, _| {})
+    }
+
+    /// The same, and shows the tracker at each origin; it also follows the peaks until each of `peaks` (steps).
+    pub fn replay(
+        &self,
+        series: &Series,
+        origins: &[usize],
+        request: &Request<'_>,
+        peaks: &[usize],
+        mut show: impl FnMut(usize, &Tracker),
+    ) -> Vec<Forecast> {
         let Request { horizons, quantiles, bounds, model } = *request;
-        let mut forecasts: Vec<Forecast> =
-            origins.iter().map(|origin| Forecast { origin: *origin, horizons: Vec::new() }).collect();
-        let Some(longest) = horizons.iter().max() else { return forecasts };
-        if origins.is_empty() {
-            return forecasts;
-        }
-        let history = History::new(series);
-        let scored = scored_origins(series, origins, *longest);
-        let mut all: Vec<usize> = scored.iter().chain(origins).copied().collect();
-        all.sort_unstable();
-        all.dedup();
-        let mut tables: Vec<Table> =
-            self.pool.iter().flat_map(|model| model.forecast(&history, &all, horizons)).collect();
-        clip(&mut tables, &history, &all, bounds);
-        for (column, horizon) in horizons.iter().enumerate() {
-            let scorer =
-                Scorer { series, tables: &tables, all: &all, scored: &scored, column, horizon: *horizon, model };
-            for (forecast, entry) in forecasts.iter_mut().zip(scorer.run(origins, quantiles)) {
-                forecast.horizons.push(entry);
+        let spec = Spec {
+            step: series.step(),
+            keep: KEEP_SECONDS,
+            horizons: horizons.to_vec(),
+            peaks: peaks.to_vec(),
+            bounds,
+            model,
+        };
+        let mut tracker = Tracker::new(self, spec, Schedule::REPLAY);
+        let mut forecasts = Vec::with_capacity(origins.len());
+        let mut next = 0;
+        for origin in origins {
+            for index in next..=*origin {
+                tracker.push(series.absolute(index), series.values()[index]);
             }
-        }
-        for forecast in &mut forecasts {
-            self.widen_young(series, forecast, quantiles);
-            for entry in &mut forecast.horizons {
-                for value in &mut entry.quantiles {
-                    *value = bounds.clip(*value);
-                }
-            }
+            next = next.max(origin + 1);
+            forecasts.push(Forecast { origin: *origin, horizons: tracker.forecast(horizons, quantiles) });
+            show(*origin, &tracker);
         }
         forecasts
     }
-
-    /// Takes Prophet's closed-form interval where too few errors have resolved.
-    fn widen_young(&self, series: &Series, forecast: &mut Forecast, quantiles: &[f64]) {
-        if forecast.horizons.iter().all(|entry| entry.resolved >= MIN_CALIBRATION_ERRORS) {
-            return;
-        }
-        let Some(fit) = self.fallback.in_force(series, forecast.origin) else { return };
-        let origin = series.absolute(forecast.origin);
-        for entry in forecast.horizons.iter_mut().filter(|entry| entry.resolved < MIN_CALIBRATION_ERRORS) {
-            for (value, quantile) in entry.quantiles.iter_mut().zip(quantiles) {
-                *value = entry.point + fit.offset(origin + entry.horizon as i64, *quantile);
-            }
-        }
-    }
-}
-
-/// Origins on a grid of fixed times, so that the same origin is scored the same way whenever it is asked for: enough
-/// before the first of `origins` for both windows to be full, and all up to the last one.
-fn scored_origins(series: &Series, origins: &[usize], longest: usize) -> Vec<usize> {
-    let stride = series.steps(SCORE_SECONDS);
-    let reach = (SELECTION_ERRORS + CALIBRATION_ERRORS + 2) * stride + 2 * longest;
-    let first = origins[0].saturating_sub(reach);
-    let last = origins[origins.len() - 1];
-    let offset = series.absolute(first).rem_euclid(stride as i64) as usize;
-    let start = first + (stride - offset) % stride;
-    (start..=last).step_by(stride).collect()
-}
-
-/// Clips each forecast to what the series has shown up to the origin, a margin added, to 0 where it never was below, and
-/// to the bounds.
-fn clip(tables: &mut [Table], history: &History<'_>, origins: &[usize], bounds: Bounds) {
-    let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
-    let mut seen = 0;
-    for (row, origin) in origins.iter().enumerate() {
-        for value in &history.series.values()[seen..=*origin] {
-            // NaN is ignored by min and max.
-            least = least.min(*value);
-            most = most.max(*value);
-        }
-        seen = origin + 1;
-        let margin = RANGE_MARGIN * (most - least);
-        let floor = if least >= 0.0 { (least - margin).max(0.0) } else { least - margin };
-        let ceiling = most + margin;
-        for table in &mut *tables {
-            for value in table.row_mut(row) {
-                if !value.is_nan() {
-                    *value = bounds.clip(value.max(floor).min(ceiling));
-                }
-            }
-        }
-    }
-}
-
-/// Scores the models at one horizon and combines them.
-struct Scorer<'a> {
-    series: &'a Series,
-    tables: &'a [Table],
-    /// Origins of the tables' rows.
-    all: &'a [usize],
-    /// The subset of `all` whose forecasts are scored.
-    scored: &'a [usize],
-    column: usize,
-    horizon: usize,
-    model: Option<usize>,
-}
-
-impl Scorer<'_> {
-    /// Returns one entry for each of `origins`, a subset of `all`.
-    fn run(&self, origins: &[usize], quantiles: &[f64]) -> Vec<AtHorizon> {
-        let mut resolved = self.scored.iter().peekable();
-        // Rows wait here from their origin until their target's time has come: (row, combined point).
-        let mut pending: VecDeque<(usize, f64)> = VecDeque::new();
-        let mut selection: VecDeque<Vec<f64>> = VecDeque::with_capacity(SELECTION_ERRORS);
-        let mut errors: VecDeque<f64> = VecDeque::with_capacity(CALIBRATION_ERRORS);
-        let mut entries = Vec::with_capacity(origins.len());
-        let mut wanted = origins.iter().peekable();
-        for (row, origin) in self.all.iter().enumerate() {
-            while let Some((past, point)) = pending.front().copied() {
-                if self.all[past] + self.horizon > *origin {
-                    break;
-                }
-                pending.pop_front();
-                // A target that fell into a gap teaches nothing.
-                let Some(actual) = self.series.get(self.all[past] + self.horizon) else { continue };
-                if selection.len() == SELECTION_ERRORS {
-                    selection.pop_front();
-                }
-                selection
-                    .push_back(self.tables.iter().map(|table| (table.get(past, self.column) - actual).abs()).collect());
-                if point.is_finite() {
-                    if errors.len() == CALIBRATION_ERRORS {
-                        errors.pop_front();
-                    }
-                    errors.push_back(actual - point);
-                }
-            }
-            let models: Vec<f64> = self.tables.iter().map(|table| table.get(row, self.column)).collect();
-            let combined = self.model.map_or_else(|| best(&models, &selection), |model| vec![model]);
-            let mut members: Vec<f64> = combined.iter().map(|model| models[*model]).collect();
-            let point = median(&mut members).unwrap_or(f64::NAN);
-            if resolved.next_if(|scored| *scored == origin).is_some() {
-                pending.push_back((row, point));
-            }
-            if wanted.next_if(|wanted| *wanted == origin).is_some() {
-                let quantiles = calibrated(point, &errors, quantiles);
-                entries.push(AtHorizon {
-                    horizon: self.horizon,
-                    point,
-                    quantiles,
-                    models,
-                    combined,
-                    resolved: errors.len(),
-                });
-            }
-        }
-        entries
-    }
-}
-
-/// The models with the least mean error over the resolved forecasts, of those that know something now.
-fn best(models: &[f64], selection: &VecDeque<Vec<f64>>) -> Vec<usize> {
-    let known: Vec<usize> = (0..models.len()).filter(|model| models[*model].is_finite()).collect();
-    if selection.len() < MIN_SELECTION_ERRORS {
-        return known;
-    }
-    let mut ranked: Vec<(f64, usize)> = known
-        .into_iter()
-        .filter_map(|model| {
-            let (mut sum, mut count) = (0.0, 0_usize);
-            for errors in selection {
-                if errors[model].is_finite() {
-                    sum += errors[model];
-                    count += 1;
-                }
-            }
-            // A model that was silent half of the time is not known well enough.
-            (2 * count >= selection.len()).then(|| (sum / count as f64, model))
-        })
-        .collect();
-    ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    ranked.truncate(BEST);
-    ranked.into_iter().map(|(_, model)| model).collect()
-}
-
-fn calibrated(point: f64, errors: &VecDeque<f64>, quantiles: &[f64]) -> Vec<f64> {
-    let mut sorted: Vec<f64> = errors.iter().copied().collect();
-    sorted.sort_by(f64::total_cmp);
-    if sorted.len() < LEAST_CALIBRATION_ERRORS {
-        sorted.clear();
-    }
-    quantiles.iter().map(|q| point + conformal::offset(&sorted, *q).unwrap_or(f64::NAN)).collect()
 }
 
 #[cfg(test)]

@@ -1,15 +1,22 @@
 //! Forecasts of evenly spaced series: values in, values out.
 //!
-//! The way of the data: [`series`] (samples on a grid, gaps explicit) → [`model`] (the pool) → [`ensemble`] (the best
-//! combined) → [`conformal`] (honest quantiles) → [`evaluation`] (what came true). [`prophet`] is the exact solver behind
-//! one of the models; [`peak`] is the distribution of the highest value until a horizon, which a scaler needs.
+//! The way of the data: [`series`] (samples on a grid, gaps explicit) → [`tracker`] (one series as it grows: its
+//! [`history`], what each model of the pool ([`model`]) and each horizon has learnt) → [`ensemble`] (the best combined,
+//! with [`conformal`] quantiles) → [`live`] and [`evaluation`] (what came true, of what was issued and of what would have
+//! been). [`prophet`] is the exact solver behind one of the
+//! models; [`peak`] is the distribution of the highest value until a horizon, which a scaler needs.
 //!
 //! Nothing in this crate reads a clock, a file or a network.
 
+mod column;
 pub mod conformal;
 pub mod ensemble;
 pub mod evaluation;
+pub mod history;
+pub mod live;
 pub mod model;
 pub mod peak;
 pub mod prophet;
+mod regression;
 pub mod series;
+pub mod tracker;

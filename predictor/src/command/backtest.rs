@@ -10,10 +10,10 @@ use cloudpulse_common::duration::PromDuration;
 use cloudpulse_common::names::ENSEMBLE;
 use cloudpulse_forecast::ensemble::{Bounds, Ensemble, Request};
 use cloudpulse_forecast::evaluation::{Accuracy, Coverage, Score, day_scale, peak, rolling_origins};
-use cloudpulse_forecast::model::History;
 use cloudpulse_forecast::model::median::two_hour_quantiles;
-use cloudpulse_forecast::peak::PeakModel;
+use cloudpulse_forecast::peak::PeakDistribution;
 use cloudpulse_forecast::series::steps;
+use cloudpulse_forecast::tracker::Tracker;
 use rayon::prelude::*;
 
 use crate::command::forecast::{chart, model_index, peak_rows, point_rows};
@@ -177,7 +177,9 @@ fn evaluate(plan: &Plan, named: &NamedSeries) -> Option<(SeriesReport, Vec<Row>)
     let scale = day_scale(series, *origins.first()?);
     let quantiles = with_levels(&plan.quantiles);
     let request = Request { horizons: &horizons, quantiles: &quantiles, bounds: plan.bounds, model: None };
-    let forecasts = plan.ensemble.forecast(series, &origins, &request);
+    let mut peaks: Vec<Vec<Option<PeakDistribution>>> = Vec::new();
+    let show = |_: usize, tracker: &Tracker| peaks.push(tracker.peaks());
+    let forecasts = plan.ensemble.replay(series, &origins, &request, &horizons, show);
     let mut sums: Vec<Sums> = horizons
         .iter()
         .map(|_| Sums {
@@ -213,12 +215,9 @@ fn evaluate(plan: &Plan, named: &NamedSeries) -> Option<(SeriesReport, Vec<Row>)
             rows.extend(model_rows(plan, named, forecast));
         }
     }
-    let history = History::new(series);
-    for (steps, sums) in horizons.iter().zip(&mut sums) {
-        let mut model = PeakModel::new(series.step(), *steps);
-        for origin in &origins {
-            model.advance(&history, *origin);
-            let of_origin = peak_rows(name, series, &history, &model, *origin, plan.bounds);
+    for (origin, distributions) in origins.iter().zip(&peaks) {
+        for ((steps, sums), distribution) in horizons.iter().zip(&mut sums).zip(distributions) {
+            let of_origin = peak_rows(name, series, *origin, *steps, distribution.as_ref(), plan.bounds);
             if let Some(actual) = peak(series, *origin, *steps) {
                 for (coverage, row) in sums.peak.iter_mut().zip(&of_origin) {
                     coverage.add(actual, f64::NEG_INFINITY, row.value);

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use cloudpulse_common::duration::PromDuration;
 use cloudpulse_common::names::ENSEMBLE;
 use cloudpulse_forecast::ensemble::{Bounds, Ensemble, Forecast, Request};
-use cloudpulse_forecast::model::History;
-use cloudpulse_forecast::peak::PeakModel;
+use cloudpulse_forecast::peak::PeakDistribution;
 use cloudpulse_forecast::series::{Series, steps};
+use cloudpulse_forecast::tracker::Tracker;
 
 use crate::command::input::{self, FromPrometheus, Source, Wanted};
 use crate::config::{PEAK_QUANTILES, duration_label};
@@ -74,16 +74,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         let horizons: Vec<usize> = (1..=count).collect();
         let drawn = with_bands(&quantiles);
         let request = Request { horizons: &horizons, quantiles: &drawn, bounds, model: chosen };
-        let forecast = ensemble.forecast(series, &[origin], &request).swap_remove(0);
+        let peaks = if chosen.is_none() { peak_steps(series.step(), count) } else { Vec::new() };
+        let mut distributions = Vec::new();
+        let show = |_: usize, tracker: &Tracker| distributions = tracker.peaks();
+        let forecast = ensemble.replay(series, &[origin], &request, &peaks, show).swap_remove(0);
         let mut found = point_rows(name, series, &forecast, &drawn, &model);
         found.retain(|row| quantiles.contains(&row.quantile));
-        if chosen.is_none() {
-            let history = History::new(series);
-            for steps in peak_steps(series.step(), count) {
-                let mut model = PeakModel::new(series.step(), steps);
-                model.advance(&history, origin);
-                found.extend(peak_rows(name, series, &history, &model, origin, bounds));
-            }
+        for (steps, distribution) in peaks.iter().zip(&distributions) {
+            found.extend(peak_rows(name, series, origin, *steps, distribution.as_ref(), bounds));
         }
         if output == Output::Table {
             write_table(&mut out, name, series, origin, &found, &quantiles)?;
@@ -145,19 +143,19 @@ pub(crate) fn point_rows(name: &str, series: &Series, forecast: &Forecast, quant
 pub(crate) fn peak_rows(
     name: &str,
     series: &Series,
-    history: &History<'_>,
-    model: &PeakModel,
     origin: usize,
+    steps: usize,
+    distribution: Option<&PeakDistribution>,
     bounds: Bounds,
 ) -> Vec<Row> {
-    let Some(distribution) = model.distribution(history, origin) else { return Vec::new() };
+    let Some(distribution) = distribution else { return Vec::new() };
     PEAK_QUANTILES
         .iter()
         .map(|quantile| Row {
             series: name.to_owned(),
             kind: Kind::Peak,
             origin: series.time(origin),
-            horizon_seconds: model.horizon() as i64 * series.step(),
+            horizon_seconds: steps as i64 * series.step(),
             model: ENSEMBLE.to_owned(),
             quantile: *quantile,
             value: bounds.clip(distribution.quantile(*quantile)),

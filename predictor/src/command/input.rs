@@ -8,9 +8,9 @@ use cloudpulse_common::query::{Client, ClientConfig, Labels, MAX_POINTS};
 use cloudpulse_forecast::ensemble::Bounds;
 use cloudpulse_forecast::series::Series;
 
+use crate::clock::unix_now;
 use crate::csv::{self, NamedSeries};
 use crate::fetch::last_step;
-use crate::runner::unix_now;
 
 /// Arguments that name the series.
 #[derive(Debug, Clone, clap::Args)]

@@ -11,25 +11,32 @@ use cloudpulse_forecast::ensemble::Ensemble;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::publish::{self, Board};
 use crate::remote_read;
-use crate::runner::{self, Progress, Shared, unix_now};
+use crate::runner::{self, Progress, Shared};
 
 /// Runs until `shutdown`.
 ///
 /// # Errors
 /// When Prometheus' address is unusable or the listener fails. An unreachable Prometheus is no error: it is tried again.
-pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    clock: Clock,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let client = Client::new(&config.prometheus)?;
     let metrics = Metrics::new().context("metrics")?;
-    metrics.started.set(unix_now());
+    metrics.started.set(clock.now());
     let readiness = Readiness::not_yet("starting");
     let names = config.forecasts.iter().map(|forecast| forecast.name.clone());
     let shared = Shared {
         client,
-        ensemble: Arc::new(Ensemble::default()),
+        ensemble: Ensemble::default(),
+        clock,
         board: Board::default(),
         metrics: metrics.clone(),
         progress: Arc::new(Progress::new(names, readiness.clone())),
@@ -46,8 +53,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         .into_iter()
         .map(|forecast| tokio::spawn(runner::run(Arc::new(forecast), shared.clone(), shutdown.clone())))
         .collect();
-    let router = base_router("predictor", readiness, page(shared.board.clone(), metrics))
-        .merge(remote_read::router(shared.board.clone(), unix_now));
+    let router = base_router("predictor", readiness, page(shared.board.clone(), clock, metrics))
+        .merge(remote_read::router(shared.board.clone(), clock));
     serve_http(listener, router, shutdown.clone()).await.context("serving HTTP")?;
     shutdown.cancel();
     for task in loops {
@@ -57,12 +64,14 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     Ok(())
 }
 
-fn page(board: Board, metrics: Metrics) -> MetricsPage {
+fn page(board: Board, clock: Clock, metrics: Metrics) -> MetricsPage {
     Arc::new(move |format: Format| {
         let mut buffer = Vec::with_capacity(64 << 10);
         let mut page = Page::new(&mut buffer, format);
         write_build_info(&mut page, "predictor", env!("CARGO_PKG_VERSION"));
-        publish::write(&mut page, &board.fresh(unix_now()));
+        let batches = board.fresh(clock.now());
+        publish::write(&mut page, &batches);
+        publish::write_standing(&mut page, &batches);
         page.registry(&metrics.registry);
         page.finish();
         buffer

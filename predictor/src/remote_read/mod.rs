@@ -18,6 +18,7 @@ use cloudpulse_common::names::{ENSEMBLE, FORECAST_LABEL, FORECAST_PATH, MODEL_LA
 use cloudpulse_common::query::Labels;
 use prost::Message;
 
+use crate::clock::Clock;
 use crate::publish::{Batch, Board};
 use matcher::Matchers;
 use proto::{Label, QueryResult, ReadRequest, ReadResponse, Sample, TimeSeries};
@@ -32,11 +33,11 @@ const MAX_SAMPLES: usize = 5_000_000;
 #[derive(Clone)]
 struct Served {
     board: Board,
-    clock: fn() -> f64,
+    clock: Clock,
 }
 
-/// Returns the route `POST /api/v1/read` over the forecasts of `board`; `clock` gives Unix seconds.
-pub fn router(board: Board, clock: fn() -> f64) -> Router {
+/// Returns the route `POST /api/v1/read` over the forecasts of `board`; `clock` says which are fresh.
+pub fn router(board: Board, clock: Clock) -> Router {
     Router::new()
         .route("/api/v1/read", post(read))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -70,7 +71,7 @@ pub enum ReadError {
 }
 
 async fn read(State(served): State<Served>, body: Bytes) -> Response {
-    let now = (served.clock)();
+    let now = served.clock.now();
     match respond(&body, &served.board.fresh(now)) {
         Ok(body) => {
             let mut headers = HeaderMap::new();
@@ -180,7 +181,7 @@ fn sample_path(path: &[(i64, Vec<f64>)], quantile: usize, spacing: i64, range: (
 mod tests {
     use super::*;
     use crate::config::built_in;
-    use crate::engine::Issued;
+    use crate::publish::Issued;
     use proptest::prelude::*;
     use proto::{LabelMatcher, MatcherType, Query};
 
@@ -191,6 +192,7 @@ mod tests {
             horizons: Vec::new(),
             peaks: Vec::new(),
             path: vec![(1000, vec![0.0, 0.0]), (1300, vec![0.3, 0.6]), (1900, vec![0.3, f64::NAN])],
+            breaches: None,
         };
         Arc::new(Batch { config: Arc::new(config), made_at: 1000, issued: vec![issued("b"), issued("a")] })
     }

@@ -1,7 +1,8 @@
 //! Medians of the last half hour, two hours and six hours: dull alone, the best members on noisy series; and the quantiles
 //! of the last two hours, the baseline for intervals.
 
-use super::{History, Model, Table};
+use super::{Memory, Model};
+use crate::history::History;
 use crate::series::Series;
 
 const TWO_HOURS_SECONDS: i64 = 7200;
@@ -18,20 +19,30 @@ impl Model for Median {
         &["median_30m", "median_2h", "median_6h"]
     }
 
-    fn forecast(&self, history: &History<'_>, origins: &[usize], horizons: &[usize]) -> Vec<Table> {
+    fn start(&self, _step: i64, _horizons: &[usize]) -> Box<dyn Memory> {
+        Box::new(*self)
+    }
+
+    fn restore(&self, _step: i64, _horizons: &[usize], _saved: &[u8]) -> Option<Box<dyn Memory>> {
+        Some(Box::new(*self))
+    }
+}
+
+impl Memory for Median {
+    fn advance(&mut self, _history: &History) {}
+
+    fn forecast(&self, history: &History, horizons: &[usize], out: &mut [f64]) {
+        let Some(now) = history.now() else { return };
         let mut window = Vec::new();
-        let tables = WINDOWS_SECONDS.map(|seconds| {
-            let width = history.series.steps(seconds);
-            let mut table = Table::unknown(origins.len(), horizons.len());
-            for (row, origin) in origins.iter().enumerate() {
-                window.clear();
-                let recent = &history.series.values()[(origin + 1).saturating_sub(width)..=*origin];
-                window.extend(recent.iter().filter(|value| value.is_finite()));
-                table.row_mut(row).fill(median(&mut window).unwrap_or(f64::NAN));
-            }
-            table
-        });
-        tables.into()
+        for (seconds, row) in WINDOWS_SECONDS.into_iter().zip(out.chunks_exact_mut(horizons.len())) {
+            window.clear();
+            window.extend(history.known(now + 1 - history.steps(seconds) as i64, now));
+            row.fill(median(&mut window).unwrap_or(f64::NAN));
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        0
     }
 }
 

@@ -1,6 +1,7 @@
 //! The last known value, at every horizon: the first baseline.
 
-use super::{History, Model, Table};
+use super::{Memory, Model};
+use crate::history::History;
 
 /// Forecasts the last known value.
 #[derive(Debug, Clone, Copy)]
@@ -11,11 +12,23 @@ impl Model for Persistence {
         &["persistence"]
     }
 
-    fn forecast(&self, history: &History<'_>, origins: &[usize], horizons: &[usize]) -> Vec<Table> {
-        let mut table = Table::unknown(origins.len(), horizons.len());
-        for (row, origin) in origins.iter().enumerate() {
-            table.row_mut(row).fill(history.filled[*origin]);
-        }
-        vec![table]
+    fn start(&self, _step: i64, _horizons: &[usize]) -> Box<dyn Memory> {
+        Box::new(*self)
+    }
+
+    fn restore(&self, _step: i64, _horizons: &[usize], _saved: &[u8]) -> Option<Box<dyn Memory>> {
+        Some(Box::new(*self))
+    }
+}
+
+impl Memory for Persistence {
+    fn advance(&mut self, _history: &History) {}
+
+    fn forecast(&self, history: &History, _horizons: &[usize], out: &mut [f64]) {
+        out.fill(history.last());
+    }
+
+    fn heap_bytes(&self) -> usize {
+        0
     }
 }

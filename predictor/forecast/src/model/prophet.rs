@@ -3,31 +3,34 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::ses::levels;
-use super::{History, Model, Table};
-use crate::prophet::plan::{GridFit, GridPlan, PlanSpec};
-use crate::series::Series;
+use serde::{Deserialize, Serialize};
 
-/// Prophet sees means over this time: finer samples add cost and no season.
-const COARSE_SECONDS: i64 = 300;
-/// Fits are made at multiples of this time.
-const REFIT_SECONDS: i64 = 3600;
+use super::ses::Smoothed;
+use super::{Memory, Model, restored, saved};
+use crate::history::History;
+use crate::prophet::plan::{GridFit, GridPlan, PlanSpec};
+
+/// Fits are made this often.
+const REFIT_SECONDS: i64 = 900;
 /// Longest history: four weeks of five-minute means.
 const MAX_COUNT: usize = 8064;
 /// A history longer than two of these is cut to a multiple of it, so that plans are shared.
 const COUNT_QUANTUM: usize = 144;
 /// Fewer means than this make no fit.
 const MIN_COUNT: usize = 12;
-/// Residuals that are smoothed.
-const RESIDUALS: usize = 600;
+/// Residuals that are smoothed after a fit.
+const RESIDUALS: i64 = 300;
 /// Plans kept; a plan of 8,064 samples takes some 30 kB.
 const MAX_PLANS: usize = 128;
 
-/// Forecasts with Prophet's exact maximum a posteriori: `prophet` is its curve, `prophet_ses` the curve plus the smoothed
-/// level of the last 600 residuals.
+/// Plans by number of means and their distance in seconds; shared by all series.
+type Plans = Arc<Mutex<HashMap<(usize, i64), Arc<GridPlan>>>>;
+
+/// Forecasts with Prophet's exact maximum a posteriori on five-minute means: `prophet` is its curve, `prophet_ses` the
+/// curve plus the smoothed level of the residuals since.
 #[derive(Debug, Default)]
 pub struct Prophet {
-    plans: Mutex<HashMap<(usize, i64), Arc<GridPlan>>>,
+    plans: Plans,
 }
 
 impl Model for Prophet {
@@ -35,26 +38,101 @@ impl Model for Prophet {
         &["prophet", "prophet_ses"]
     }
 
-    fn forecast(&self, history: &History<'_>, origins: &[usize], horizons: &[usize]) -> Vec<Table> {
-        let series = history.series;
-        let mut tables = vec![Table::unknown(origins.len(), horizons.len()); 2];
-        let refit = series.steps(REFIT_SECONDS) as i64;
-        let boundary = |origin: usize| series.absolute(origin).div_euclid(refit) * refit;
-        let mut first = 0;
-        while first < origins.len() {
-            let at = boundary(origins[first]);
-            let group = origins[first..].iter().take_while(|origin| boundary(**origin) == at).count();
-            if let Some(fit) = self.fit_at(series, at) {
-                forecast_group(&fit, series, at, first, &origins[first..first + group], horizons, &mut tables);
+    fn start(&self, _step: i64, _horizons: &[usize]) -> Box<dyn Memory> {
+        Box::new(Curve { plans: Arc::clone(&self.plans), fit: None, residual: Smoothed::new() })
+    }
+
+    fn refit_seconds(&self) -> Option<i64> {
+        Some(REFIT_SECONDS)
+    }
+
+    fn restore(&self, step: i64, _horizons: &[usize], bytes: &[u8]) -> Option<Box<dyn Memory>> {
+        let Saved { fit, residual } = restored(bytes)?;
+        let fit = match fit {
+            None => None,
+            Some(SavedFit { fit, count, first_mean, width }) => {
+                let plan = plan(&self.plans, count, width * step)?;
+                plan.fits(&fit).then_some(())?;
+                Some(Placed { plan, fit, first_mean, width })
             }
-            first += group;
+        };
+        Some(Box::new(Curve { plans: Arc::clone(&self.plans), fit, residual }))
+    }
+}
+
+/// The curve of one series and the level of its residuals.
+#[derive(Debug)]
+struct Curve {
+    plans: Plans,
+    fit: Option<Placed>,
+    residual: Smoothed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    fit: Option<SavedFit>,
+    residual: Smoothed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedFit {
+    fit: GridFit,
+    count: usize,
+    first_mean: i64,
+    width: i64,
+}
+
+impl Memory for Curve {
+    fn advance(&mut self, history: &History) {
+        let Some(fit) = &self.fit else { return };
+        if let Some((now, value)) = history.now().and_then(|now| Some((now, history.get(now)?))) {
+            self.residual.add(value - fit.curve(now));
         }
-        tables
+    }
+
+    fn refit(&mut self, history: &History) {
+        let Some(now) = history.now() else { return };
+        let Some(fit) = fit_at(&self.plans, history, now) else { return };
+        let mut residual = Smoothed::new();
+        for at in (now - RESIDUALS + 1).max(history.first())..=now {
+            if let Some(value) = history.get(at) {
+                residual.add(value - fit.curve(at));
+            }
+        }
+        self.residual = residual;
+        self.fit = Some(fit);
+    }
+
+    fn forecast(&self, history: &History, horizons: &[usize], out: &mut [f64]) {
+        let (Some(now), Some(fit)) = (history.now(), &self.fit) else { return };
+        let level = self.residual.level();
+        for (column, horizon) in horizons.iter().enumerate() {
+            let curve = fit.curve(now + *horizon as i64);
+            if curve.is_finite() {
+                out[column] = curve;
+                out[horizons.len() + column] = curve + level;
+            }
+        }
+    }
+
+    fn save(&self) -> Vec<u8> {
+        let fit = self.fit.as_ref().map(|placed| SavedFit {
+            fit: placed.fit.clone(),
+            count: placed.plan.count(),
+            first_mean: placed.first_mean,
+            width: placed.width,
+        });
+        saved(&Saved { fit, residual: self.residual.clone() })
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let fit = self.fit.as_ref().map_or(0, |placed| placed.fit.solution.theta.capacity() * size_of::<f64>());
+        size_of::<Self>() + fit
     }
 }
 
 /// A fit and where its grid lies.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Placed {
     plan: Arc<GridPlan>,
     fit: GridFit,
@@ -82,84 +160,47 @@ impl Placed {
 }
 
 impl Prophet {
-    /// Returns the fit that is in force at `origin`; `None` where there is none.
-    pub(crate) fn in_force(&self, series: &Series, origin: usize) -> Option<Placed> {
-        let refit = series.steps(REFIT_SECONDS) as i64;
-        self.fit_at(series, series.absolute(origin).div_euclid(refit) * refit)
-    }
-
-    /// Fits on the means that ended before the grid point `boundary` (counted since the epoch).
-    fn fit_at(&self, series: &Series, boundary: i64) -> Option<Placed> {
-        let width = (COARSE_SECONDS / series.step()).max(1);
-        let start = series.absolute(0);
-        let first = start.div_euclid(width) + i64::from(start.rem_euclid(width) != 0);
-        let end = boundary.div_euclid(width);
-        let mut count = usize::try_from(end - first).ok()?.min(MAX_COUNT);
-        if count >= 2 * COUNT_QUANTUM {
-            count -= count % COUNT_QUANTUM;
-        }
-        if count < MIN_COUNT {
-            return None;
-        }
-        let first_mean = end - count as i64;
-        let values: Vec<f64> = (first_mean..end)
-            .map(|mean| {
-                let from = (mean * width - start) as usize;
-                let (mut sum, mut known) = (0.0, 0_u32);
-                for value in &series.values()[from..from + width as usize] {
-                    if value.is_finite() {
-                        sum += value;
-                        known += 1;
-                    }
-                }
-                if known == 0 { f64::NAN } else { sum / f64::from(known) }
-            })
-            .collect();
-        if values.iter().filter(|value| value.is_finite()).count() < MIN_COUNT {
-            return None;
-        }
-        let plan = self.plan(count, width * series.step())?;
-        let fit = plan.fit(&values).ok()?;
-        Some(Placed { plan, fit, first_mean, width })
-    }
-
-    fn plan(&self, count: usize, step_seconds: i64) -> Option<Arc<GridPlan>> {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = plans.get(&(count, step_seconds)) {
-            return Some(Arc::clone(plan));
-        }
-        if plans.len() >= MAX_PLANS {
-            plans.clear();
-        }
-        let plan = Arc::new(GridPlan::new(&PlanSpec::prophet(count, step_seconds as f64)).ok()?);
-        plans.insert((count, step_seconds), Arc::clone(&plan));
-        Some(plan)
+    /// Returns a fit on all that is kept; `None` where there is too little.
+    pub(crate) fn fit(&self, history: &History) -> Option<Placed> {
+        fit_at(&self.plans, history, history.now()?)
     }
 }
 
-/// Fills the rows from `first` on, for origins that share one fit.
-fn forecast_group(
-    fit: &Placed,
-    series: &Series,
-    boundary: i64,
-    first: usize,
-    origins: &[usize],
-    horizons: &[usize],
-    tables: &mut [Table],
-) {
-    let Some(last) = origins.last() else { return };
-    let start = series.absolute(0);
-    let from = (boundary - RESIDUALS as i64 - start).max(0) as usize;
-    let residuals: Vec<f64> =
-        (from..=*last).map(|index| series.values()[index] - fit.curve(series.absolute(index))).collect();
-    let wanted: Vec<usize> = origins.iter().map(|origin| origin - from).collect();
-    for ((row, origin), level) in (first..).zip(origins).zip(levels(&residuals, &wanted)) {
-        for (column, horizon) in horizons.iter().enumerate() {
-            let curve = fit.curve(series.absolute(*origin) + *horizon as i64);
-            if curve.is_finite() {
-                tables[0].row_mut(row)[column] = curve;
-                tables[1].row_mut(row)[column] = curve + level;
-            }
-        }
+/// Fits on the means that ended at or before the grid point `now`.
+fn fit_at(plans: &Plans, history: &History, now: i64) -> Option<Placed> {
+    let width = history.width();
+    let first = history.first_bucket();
+    let end = (now + 1).div_euclid(width);
+    let mut count = usize::try_from(end - first).ok()?.min(MAX_COUNT);
+    if count >= 2 * COUNT_QUANTUM {
+        count -= count % COUNT_QUANTUM;
     }
+    if count < MIN_COUNT {
+        return None;
+    }
+    let first_mean = end - count as i64;
+    let value = |mean: i64| history.bucket(mean).map_or(f64::NAN, |bucket| f64::from(bucket.mean));
+    let values: Vec<f64> = (first_mean..end).map(value).collect();
+    if values.iter().filter(|value| value.is_finite()).count() < MIN_COUNT {
+        return None;
+    }
+    let plan = plan(plans, count, width * history.step())?;
+    let fit = plan.fit(&values).ok()?;
+    Some(Placed { plan, fit, first_mean, width })
+}
+
+fn plan(plans: &Plans, count: usize, step_seconds: i64) -> Option<Arc<GridPlan>> {
+    if !(MIN_COUNT..=MAX_COUNT).contains(&count) {
+        return None;
+    }
+    let mut plans = plans.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(plan) = plans.get(&(count, step_seconds)) {
+        return Some(Arc::clone(plan));
+    }
+    if plans.len() >= MAX_PLANS {
+        plans.clear();
+    }
+    let plan = Arc::new(GridPlan::new(&PlanSpec::prophet(count, step_seconds as f64)).ok()?);
+    plans.insert((count, step_seconds), Arc::clone(&plan));
+    Some(plan)
 }

@@ -1,6 +1,8 @@
 //! What is known at an origin that bears on the peak after it: 26 numbers, in the unit of the series.
 
-use crate::model::History;
+use serde::{Deserialize, Serialize};
+
+use crate::history::History;
 use crate::series::steps;
 
 /// Number of features.
@@ -16,24 +18,24 @@ pub(super) struct Features {
 }
 
 /// Windows in steps.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Windows {
     step: i64,
-    horizon: usize,
-    m3: usize,
-    m10: usize,
-    m15: usize,
-    m30: usize,
-    hour: usize,
-    day: usize,
+    horizon: i64,
+    m3: i64,
+    m10: i64,
+    m15: i64,
+    m30: i64,
+    hour: i64,
+    day: i64,
 }
 
 impl Windows {
     pub(super) fn new(step: i64, horizon: usize) -> Self {
-        let minutes = |count: i64| steps(count * 60, step);
+        let minutes = |count: i64| steps(count * 60, step) as i64;
         Self {
             step,
-            horizon,
+            horizon: horizon as i64,
             m3: minutes(3),
             m10: minutes(10),
             m15: minutes(15),
@@ -47,28 +49,17 @@ impl Windows {
         tick * self.step
     }
 
-    /// Returns the features at `index`; `None` before any value is known. `smoothed` is the peak that seasonal smoothing
-    /// expects, `mean` the mean of all that was seen.
-    pub(super) fn features(
-        &self,
-        history: &History<'_>,
-        index: usize,
-        smoothed: Option<f64>,
-        mean: f64,
-    ) -> Option<Features> {
-        let values = &history.filled;
-        let last = *values.get(index)?;
+    /// Returns the features at the newest grid point; `None` before any value is known. `smoothed` is the peak that
+    /// seasonal smoothing expects, `mean` the mean of all that was seen.
+    pub(super) fn features(&self, history: &History, smoothed: Option<f64>, mean: f64) -> Option<Features> {
+        let now = history.now()?;
+        let last = history.last();
         if !last.is_finite() {
             return None;
         }
-        let past = |width: usize| &values[(index + 1).saturating_sub(width)..=index];
-        // The window (from, from + width], never beyond the origin; unknown before the history.
-        let ahead_of = |back: usize, width: usize| -> Option<f64> {
-            let from = index.checked_sub(back)?;
-            let window = values.get(from + 1..=(from + width).min(index))?;
-            let highest = highest(window);
-            highest.is_finite().then_some(highest)
-        };
+        let past = |width: i64| history.filled(now + 1 - width, now);
+        // The window (from, from + width], never beyond now; unknown before the history.
+        let ahead_of = |back: i64, width: i64| history.highest(now - back + 1, (now - back + width).min(now));
         let base = mean_of(past(self.m10));
         if !base.is_finite() {
             return None;
@@ -83,12 +74,11 @@ impl Windows {
         let ago1 = ahead_of(self.hour, self.horizon);
         let ago2 = ahead_of(2 * self.hour, self.horizon);
         let ago3 = ahead_of(3 * self.hour, self.horizon);
-        let yesterday_base =
-            index.checked_sub(self.day).map(|then| mean_of(&values[(then + 1).saturating_sub(self.m10)..=then]));
-        let yesterday_sd = (index + self.horizon).checked_sub(self.day + self.m15).and_then(|from| {
-            let window = values.get(from..(from + self.m30).min(index + 1))?;
-            Some(deviation(window))
-        });
+        let then = now - self.day;
+        let yesterday_base = mean_of(history.filled(then + 1 - self.m10, then));
+        let from = now + self.horizon - self.day - self.m15;
+        let yesterday_sd =
+            if from >= history.first() { deviation(history.filled(from, (from + self.m30 - 1).min(now))) } else { 0.0 };
         let hinge = |a: Option<f64>, b: f64| a.map_or(0.0, |a| (a - b).max(0.0));
         let both = |a: Option<f64>, b: Option<f64>| Some(a?.min(b?));
         let values = [
@@ -100,7 +90,7 @@ impl Windows {
             smoothed.map_or(0.0, |peak| peak - base),
             deviation(past(self.m10)),
             deviation(past(self.hour)),
-            yesterday_sd.unwrap_or(0.0),
+            yesterday_sd,
             base,
             mean,
             hinge(yesterday, base),
@@ -114,7 +104,7 @@ impl Windows {
             hinge(both(both(ago1, ago2), ago3), base),
             hinge(Some(base), mean60),
             hinge(yesterday, max30),
-            yesterday_base.filter(|then| then.is_finite()).map_or(0.0, |then| hinge(yesterday10, then)),
+            if yesterday_base.is_finite() { hinge(yesterday10, yesterday_base) } else { 0.0 },
             hinge(Some(last), 0.95 * max30),
             hinge(Some(mean_of(past(self.m3))), mean_of(past(self.m15))),
             hinge(Some(base), last),

@@ -1,23 +1,22 @@
 //! The distribution of the highest value in (origin, origin + horizon]: what a scaler has to be ready for.
 //!
-//! In: a history, advanced tick by tick. Out: a calibrated distribution. Location and spread come from an online quantile
+//! In: a history as it grows. Out: a calibrated distribution. Location and spread come from an online quantile
 //! regression on what happened at this time yesterday and in the last hours; the shape from split conformal on the peak
 //! itself, with errors in local units and an exponential tail. Calibrating the peak, not its points, is what makes 99 %
 //! mean 99 %: the maximum of pointwise quantiles is too low.
 
 mod distribution;
 mod features;
-mod regression;
 mod seasonal;
 
 use std::collections::VecDeque;
 
 pub use distribution::PeakDistribution;
+use serde::{Deserialize, Serialize};
 
-use crate::evaluation::peak;
-use crate::model::History;
+use crate::history::History;
+use crate::regression::QuantileRegression;
 use features::{FEATURES, Features, Windows};
-use regression::QuantileRegression;
 use seasonal::SeasonalSmoothing;
 
 /// Learning happens at most this often.
@@ -41,19 +40,17 @@ const MIN_ERRORS: i64 = 60;
 const SCALE_FLOOR: f64 = 0.0005;
 
 /// The peak model of one series and horizon. Its memory does not grow with the history.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PeakModel {
     horizon: usize,
     windows: Windows,
     tick: i64,
-    /// Last grid point that was learnt, counted since the epoch.
-    seen: Option<i64>,
     smoothing: SeasonalSmoothing,
-    middle: QuantileRegression,
-    upper: QuantileRegression,
+    middle: QuantileRegression<FEATURES>,
+    upper: QuantileRegression<FEATURES>,
     ticks_learnt: i64,
     pending: VecDeque<Pending>,
-    scores: VecDeque<f64>,
+    scores: VecDeque<f32>,
     fast_error: Average,
     slow_error: Average,
     target_size: Average,
@@ -63,17 +60,17 @@ pub struct PeakModel {
 }
 
 /// A window whose end has not come yet.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Pending {
     at: i64,
-    features: [f64; FEATURES],
+    features: Vec<f32>,
     base: f64,
     location: Location,
     /// Whether its scale rests on enough errors to be scored.
     scored: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Location {
     middle: f64,
     scale: f64,
@@ -89,7 +86,6 @@ impl PeakModel {
             horizon,
             windows: Windows::new(step, horizon),
             tick,
-            seen: None,
             smoothing: SeasonalSmoothing::new((86_400 / (tick * step)).max(1) as usize),
             middle: QuantileRegression::new(0.5, forgetting),
             upper: QuantileRegression::new(0.8, forgetting),
@@ -110,58 +106,63 @@ impl PeakModel {
         self.horizon
     }
 
-    /// Learns everything up to and including `origin` that it has not seen yet. Windows with a gap teach nothing.
-    pub fn advance(&mut self, history: &History<'_>, origin: usize) {
-        let series = history.series;
-        let start = series.absolute(0);
-        let first = self.seen.map_or(start, |seen| (seen + 1).max(start));
-        let first = first + (self.tick - first.rem_euclid(self.tick)) % self.tick;
-        let mut absolute = first;
-        while absolute <= series.absolute(origin) {
-            self.learn(history, absolute, (absolute - start) as usize);
-            self.seen = Some(absolute);
-            absolute += self.tick;
+    /// Learns from the newest grid point of `history`; called once for each, in order. Windows with a gap teach nothing.
+    pub fn advance(&mut self, history: &History) {
+        if let Some(now) = history.now().filter(|now| now.rem_euclid(self.tick) == 0) {
+            self.learn(history, now);
         }
     }
 
-    /// Returns the distribution of the peak after `origin`, by what was learnt so far; `None` until enough windows have
-    /// resolved, or where no value is known.
-    pub fn distribution(&self, history: &History<'_>, origin: usize) -> Option<PeakDistribution> {
+    /// Returns the distribution of the peak after the newest grid point of `history`, by what was learnt so far; `None`
+    /// until enough windows have resolved, or where no value is known.
+    pub fn distribution(&self, history: &History) -> Option<PeakDistribution> {
         if self.scores.len() < MIN_SCORES {
             return None;
         }
-        let features = self.features(history, origin)?;
+        let features = self.features(history)?;
         let location = self.locate(&features)?;
-        Some(PeakDistribution::new(location.middle, location.scale, self.scores.iter().copied().collect()))
+        Some(PeakDistribution::new(
+            location.middle,
+            location.scale,
+            self.scores.iter().copied().map(f64::from).collect(),
+        ))
     }
 
-    fn learn(&mut self, history: &History<'_>, absolute: i64, index: usize) {
-        let start = history.series.absolute(0);
+    /// Returns the bytes that are held on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        let pending = size_of::<Pending>() + FEATURES * size_of::<f32>();
+        self.middle.heap_bytes()
+            + self.upper.heap_bytes()
+            + self.smoothing.heap_bytes()
+            + self.scores.capacity() * size_of::<f32>()
+            + self.pending.capacity() * pending
+    }
+
+    fn learn(&mut self, history: &History, now: i64) {
         while let Some(window) = self.pending.front() {
-            if window.at + self.horizon as i64 > absolute {
+            if window.at + self.horizon as i64 > now {
                 break;
             }
             let Some(window) = self.pending.pop_front() else { break };
-            // A window that was trimmed away meanwhile cannot be resolved.
-            let Ok(origin) = usize::try_from(window.at - start) else { continue };
-            if let Some(actual) = peak(history.series, origin, self.horizon) {
+            if let Some(actual) = peak_after(history, window.at, self.horizon as i64) {
                 self.resolve(&window, actual);
             }
         }
-        let Some(value) = history.series.get(index) else {
-            self.smoothing.skip(absolute.div_euclid(self.tick));
+        let Some(value) = history.get(now) else {
+            self.smoothing.skip(now.div_euclid(self.tick));
             return;
         };
         self.mean_count += 1.0;
         self.mean += (value - self.mean) / self.mean_count;
-        self.extremes.add(absolute.div_euclid(self.tick), value);
-        self.smoothing.add(absolute.div_euclid(self.tick), value);
-        if let Some(features) = self.features(history, index)
+        self.extremes.add(now.div_euclid(self.tick), value);
+        self.smoothing.add(now.div_euclid(self.tick), value);
+        if let Some(features) = self.features(history)
             && let Some(location) = self.locate(&features)
         {
             let Features { values, base } = features;
             let scored = self.ticks_learnt >= MIN_ERRORS;
-            self.pending.push_back(Pending { at: absolute, features: values, base, location, scored });
+            let features = values.map(|value| value as f32).to_vec();
+            self.pending.push_back(Pending { at: now, features, base, location, scored });
         }
     }
 
@@ -174,12 +175,14 @@ impl PeakModel {
             if self.scores.len() == SCORES {
                 self.scores.pop_front();
             }
-            self.scores.push_back(score);
+            self.scores.push_back(score as f32);
         }
         let target = actual - window.base;
         self.target_size.add(target.abs());
-        self.middle.learn(&window.features, target, self.target_size.value);
-        self.upper.learn(&window.features, target, self.target_size.value);
+        let Ok(features) = <[f32; FEATURES]>::try_from(window.features.as_slice()) else { return };
+        let features = features.map(f64::from);
+        self.middle.learn(&features, target, self.target_size.value);
+        self.upper.learn(&features, target, self.target_size.value);
         self.ticks_learnt += 1;
         if self.ticks_learnt % (SOLVE_SECONDS / self.windows.tick_seconds(self.tick)).max(1) == 0
             && self.ticks_learnt * self.windows.tick_seconds(self.tick) >= WARMUP_SECONDS
@@ -189,10 +192,10 @@ impl PeakModel {
         }
     }
 
-    fn features(&self, history: &History<'_>, index: usize) -> Option<Features> {
+    fn features(&self, history: &History) -> Option<Features> {
         let ticks = (self.horizon as i64).div_euclid(self.tick).max(1) as usize;
         let smoothed = self.smoothing.peak(ticks);
-        self.windows.features(history, index, smoothed, self.mean)
+        self.windows.features(history, smoothed, self.mean)
     }
 
     /// Location and scale of the peak; `None` before any value is known.
@@ -212,8 +215,17 @@ impl PeakModel {
     }
 }
 
+/// Returns the highest value in (origin, origin + horizon]; `None` where any of them is missing.
+fn peak_after(history: &History, origin: i64, horizon: i64) -> Option<f64> {
+    let mut highest = f64::NEG_INFINITY;
+    for at in origin + 1..=origin + horizon {
+        highest = highest.max(history.get(at)?);
+    }
+    highest.is_finite().then_some(highest)
+}
+
 /// An exponentially weighted mean, unbiased from the first value on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Average {
     keep: f64,
     weight: f64,
@@ -234,7 +246,7 @@ impl Average {
 }
 
 /// Least and largest value of about the last day, by hours.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Extremes {
     ticks_per_hour: i64,
     hours: VecDeque<(i64, f64, f64)>,
@@ -271,33 +283,42 @@ impl Extremes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::series::Series;
 
-    fn load(len: usize, step: i64) -> Series {
+    fn load(len: usize, step: i64) -> Vec<f64> {
         let mut state = 5_u64;
-        let values = (0..len)
+        (0..len)
             .map(|i| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let noise = (state >> 33) as f64 / (1_u64 << 31) as f64 - 0.5;
                 let t = (i as i64 * step) as f64 / 86_400.0;
                 100.0 + 60.0 * (t * std::f64::consts::TAU).sin() + 20.0 * noise
             })
-            .collect();
-        Series::new(1_700_000_000, step, values).unwrap()
+            .collect()
+    }
+
+    fn learnt(values: &[f64], step: i64, horizon: usize) -> (PeakModel, History) {
+        let mut history = History::new(step, 14 * 86_400);
+        let mut model = PeakModel::new(step, horizon);
+        for value in values {
+            history.push(28_000_000, *value);
+            model.advance(&history);
+        }
+        (model, history)
     }
 
     #[test]
     fn quantiles_cover_what_they_say() {
-        let series = load(8 * 1440, 60);
-        let history = History::new(&series);
+        let values = load(8 * 1440, 60);
+        let mut history = History::new(60, 14 * 86_400);
         let mut model = PeakModel::new(60, 5);
         let levels = [0.5, 0.8, 0.9, 0.95, 0.99];
         let (mut covered, mut count) = ([0.0; 5], 0.0);
-        for origin in 0..series.len() - 5 {
-            model.advance(&history, origin);
+        for (origin, window) in values.windows(6).enumerate() {
+            history.push(28_000_000, window[0]);
+            model.advance(&history);
             if origin > 3 * 1440 {
-                let distribution = model.distribution(&history, origin).unwrap();
-                let actual = peak(&series, origin, 5).unwrap();
+                let distribution = model.distribution(&history).unwrap();
+                let actual = window[1..].iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 count += 1.0;
                 for (sum, level) in covered.iter_mut().zip(levels) {
                     *sum += f64::from(u8::from(actual <= distribution.quantile(level)));
@@ -313,53 +334,44 @@ mod tests {
     #[test]
     fn a_long_horizon_has_no_absurd_tail() {
         // The first windows of a long horizon are issued before any error is known.
-        let series = load(7 * 288, 300);
-        let history = History::new(&series);
-        let mut model = PeakModel::new(300, 72);
-        model.advance(&history, series.len() - 1);
-        let distribution = model.distribution(&history, series.len() - 1).unwrap();
-        let highest = series.values().iter().copied().fold(0.0, f64::max);
+        let values = load(7 * 288, 300);
+        let (model, history) = learnt(&values, 300, 72);
+        let distribution = model.distribution(&history).unwrap();
+        let highest = values.iter().copied().fold(0.0, f64::max);
         assert!(distribution.quantile(0.999) < 1.5 * highest, "{}", distribution.quantile(0.999));
     }
 
     #[test]
-    fn the_past_is_enough() {
-        let series = load(3000, 60);
-        let cut = series.cut(2500);
-        let (whole, past) = (History::new(&series), History::new(&cut));
-        let mut first = PeakModel::new(60, 15);
-        let mut second = first.clone();
-        first.advance(&whole, 2500);
-        // In pieces, and from a history without a future.
-        second.advance(&past, 17);
-        second.advance(&past, 1800);
-        second.advance(&past, 2500);
-        let (first, second) = (first.distribution(&whole, 2500).unwrap(), second.distribution(&past, 2500).unwrap());
-        assert_eq!(first.quantile(0.99).to_bits(), second.quantile(0.99).to_bits());
+    fn a_saved_model_goes_on() {
+        let values = load(3000, 60);
+        let (mut model, mut history) = learnt(&values[..2500], 60, 15);
+        let saved = postcard::to_stdvec(&model).unwrap();
+        let mut again: PeakModel = postcard::from_bytes(&saved).unwrap();
+        for value in &values[2500..] {
+            history.push(0, *value);
+            model.advance(&history);
+            again.advance(&history);
+        }
+        let quantile = |model: &PeakModel| model.distribution(&history).unwrap().quantile(0.99);
+        assert_eq!(quantile(&model).to_bits(), quantile(&again).to_bits());
+        assert!(saved.len() < 40_000, "{}", saved.len());
     }
 
     #[test]
     fn finer_steps_learn_once_a_minute() {
-        let series = load(2 * 5760, 15);
-        let history = History::new(&series);
-        let mut model = PeakModel::new(15, 20);
-        model.advance(&history, series.len() - 1);
-        let distribution = model.distribution(&history, series.len() - 1).unwrap();
+        let (model, history) = learnt(&load(2 * 5760, 15), 15, 20);
+        let distribution = model.distribution(&history).unwrap();
         assert!(distribution.quantile(0.5) < distribution.quantile(0.999));
     }
 
     #[test]
     fn odd_series_give_nothing_or_something_finite() {
-        for values in [vec![f64::NAN; 900], vec![0.0; 900], vec![7.0; 900], vec![-3.0; 900], vec![1e200; 900]] {
-            let series = Series::new(0, 300, values).unwrap();
-            let history = History::new(&series);
-            let mut model = PeakModel::new(300, 3);
-            model.advance(&history, 899);
-            if let Some(distribution) = model.distribution(&history, 899) {
-                let value = series.get(899).unwrap();
+        for value in [f64::NAN, 0.0, 7.0, -3.0, 1e30] {
+            let (model, history) = learnt(&[value; 900], 300, 3);
+            if let Some(distribution) = model.distribution(&history) {
                 assert!((distribution.quantile(0.5) - value).abs() <= 1e-3 * value.abs() + 1e-9);
             } else {
-                assert_eq!(series.known(), 0);
+                assert!(value.is_nan());
             }
         }
     }

@@ -1,17 +1,19 @@
 //! Additive Holt-Winters smoothing with a daily season and a damped trend, one update a tick.
 
+use serde::{Deserialize, Serialize};
+
 const LEVEL: f64 = 0.3;
 const TREND: f64 = 0.02;
 const SEASON: f64 = 0.2;
 const DAMPING: f64 = 0.98;
 
 /// The smoothed state of one series.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct SeasonalSmoothing {
     level: f64,
     trend: f64,
     /// By tick of the day.
-    season: Vec<f64>,
+    season: Vec<f32>,
     /// Tick of the day of the last update; none before the first.
     at: Option<usize>,
 }
@@ -30,9 +32,10 @@ impl SeasonalSmoothing {
         } else {
             let previous = self.level;
             let expected = self.level + DAMPING * self.trend;
-            self.level = expected + LEVEL * (value - self.season[place] - expected);
+            let season = f64::from(self.season[place]);
+            self.level = expected + LEVEL * (value - season - expected);
             self.trend = TREND * (self.level - previous) + (1.0 - TREND) * DAMPING * self.trend;
-            self.season[place] += SEASON * (value - self.level - self.season[place]);
+            self.season[place] = (season + SEASON * (value - self.level - season)) as f32;
         }
         self.at = Some(place);
     }
@@ -54,9 +57,14 @@ impl SeasonalSmoothing {
         for ahead in 1..=ticks {
             trend *= DAMPING;
             level += trend;
-            highest = highest.max(level + self.season[(at + ahead) % self.season.len()]);
+            highest = highest.max(level + f64::from(self.season[(at + ahead) % self.season.len()]));
         }
         Some(highest)
+    }
+
+    /// Returns the bytes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.season.capacity() * size_of::<f32>()
     }
 
     fn place(&self, tick: i64) -> usize {

@@ -122,7 +122,7 @@ pub struct GridPlan {
 const BLOCK: usize = 64;
 
 /// One fitted series.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct GridFit {
     /// The maximum a posteriori, in scaled units.
     pub solution: Solution,
@@ -184,6 +184,11 @@ impl GridPlan {
     /// Returns the number of samples that a series must have.
     pub const fn count(&self) -> usize {
         self.count
+    }
+
+    /// Returns whether a fit has as many parameters as the plan: a saved one may come from another plan.
+    pub fn fits(&self, fit: &GridFit) -> bool {
+        fit.solution.theta.len() == self.ridge + self.changepoint_at.len()
     }
 
     /// Fits a series of the plan's length; NaN and infinite values are gaps.

@@ -35,7 +35,7 @@ pub struct Problem<'a> {
 }
 
 /// The maximum a posteriori.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Solution {
     /// Coefficients, the ridge block first.
     pub theta: Vec<f64>,

@@ -3,7 +3,9 @@
 //! Per resolved window with features f and target z, quantile q: e = z − w·f, weight (q or 1 − q) / max(|e|, 0.05·m)·m
 //! with m the mean |z|; A ← λA + weight·f·f', b ← λb + weight·f·z; now and then w = (A + 10⁻³·diag A)⁻¹·b.
 
-use super::features::FEATURES;
+use serde::{Deserialize, Serialize};
+
+use crate::model::array;
 use crate::prophet::linalg::{backward, cholesky, dot, forward};
 
 /// Ridge as a share of the diagonal.
@@ -11,33 +13,29 @@ const RIDGE: f64 = 1e-3;
 /// Errors below this share of the mean target do not raise the weight further.
 const LEAST_ERROR: f64 = 0.05;
 
-/// One quantile's regression.
-#[derive(Debug, Clone)]
-pub(super) struct QuantileRegression {
+/// One quantile's regression on `N` features.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct QuantileRegression<const N: usize> {
     quantile: f64,
     forgetting: f64,
-    /// FEATURES × FEATURES, the lower triangle.
+    /// The lower triangle of the normal equations, row by row.
     normal: Vec<f64>,
-    target: [f64; FEATURES],
-    weights: [f64; FEATURES],
+    #[serde(with = "array")]
+    target: [f64; N],
+    #[serde(with = "array")]
+    weights: [f64; N],
 }
 
-impl QuantileRegression {
-    pub(super) fn new(quantile: f64, forgetting: f64) -> Self {
-        Self {
-            quantile,
-            forgetting,
-            normal: vec![0.0; FEATURES * FEATURES],
-            target: [0.0; FEATURES],
-            weights: [0.0; FEATURES],
-        }
+impl<const N: usize> QuantileRegression<N> {
+    pub(crate) fn new(quantile: f64, forgetting: f64) -> Self {
+        Self { quantile, forgetting, normal: vec![0.0; N * (N + 1) / 2], target: [0.0; N], weights: [0.0; N] }
     }
 
-    pub(super) fn predict(&self, features: &[f64; FEATURES]) -> f64 {
+    pub(crate) fn predict(&self, features: &[f64; N]) -> f64 {
         dot(&self.weights, features)
     }
 
-    pub(super) fn learn(&mut self, features: &[f64; FEATURES], target: f64, mean_target: f64) {
+    pub(crate) fn learn(&mut self, features: &[f64; N], target: f64, mean_target: f64) {
         let error = target - self.predict(features);
         let share = if error > 0.0 { self.quantile } else { 1.0 - self.quantile };
         let size = error.abs().max(LEAST_ERROR * mean_target);
@@ -45,32 +43,42 @@ impl QuantileRegression {
         if !weight.is_finite() {
             return;
         }
-        for i in 0..FEATURES {
+        let mut row = 0;
+        for i in 0..N {
             let factor = weight * features[i];
-            for (sum, f) in self.normal[i * FEATURES..=i * FEATURES + i].iter_mut().zip(features) {
+            for (sum, f) in self.normal[row..=row + i].iter_mut().zip(features) {
                 *sum = self.forgetting * *sum + factor * f;
             }
+            row += i + 1;
             self.target[i] = self.forgetting * self.target[i] + factor * target;
         }
     }
 
     /// Finds the weights afresh; keeps the old ones where the equations have no solution.
-    pub(super) fn solve(&mut self) {
-        let mut system = self.normal.clone();
-        for i in 0..FEATURES {
-            let diagonal = &mut system[i * FEATURES + i];
+    pub(crate) fn solve(&mut self) {
+        let mut system = vec![0.0; N * N];
+        let mut row = 0;
+        for i in 0..N {
+            system[i * N..=i * N + i].copy_from_slice(&self.normal[row..=row + i]);
+            row += i + 1;
+            let diagonal = &mut system[i * N + i];
             // A feature that was always 0 keeps the weight 0.
             *diagonal = if *diagonal > 0.0 { *diagonal * (1.0 + RIDGE) } else { 1.0 };
         }
-        if !cholesky(&mut system, FEATURES) {
+        if !cholesky(&mut system, N) {
             return;
         }
         let mut weights = self.target;
-        forward(&system, FEATURES, &mut weights);
-        backward(&system, FEATURES, &mut weights);
+        forward(&system, N, &mut weights);
+        backward(&system, N, &mut weights);
         if weights.iter().all(|weight| weight.is_finite()) {
             self.weights = weights;
         }
+    }
+
+    /// Returns the bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.normal.capacity() * size_of::<f64>()
     }
 }
 
@@ -81,14 +89,14 @@ mod tests {
     #[test]
     fn finds_a_conditional_quantile() {
         // z = 3·f0 + u·f1 with u uniform in [0, 1): the 0.8 quantile is 3·f0 + 0.8·f1.
-        let mut regression = QuantileRegression::new(0.8, 1.0 - 1.0 / 4320.0);
+        let mut regression = QuantileRegression::<3>::new(0.8, 1.0 - 1.0 / 4320.0);
         let mut state = 9_u64;
         let mut uniform = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as f64 / (1_u64 << 31) as f64
         };
         for i in 0..8000 {
-            let mut features = [0.0; FEATURES];
+            let mut features = [0.0; 3];
             features[0] = 2.0 * uniform() - 1.0;
             features[1] = 1.0 + uniform();
             let target = 3.0 * features[0] + uniform() * features[1];

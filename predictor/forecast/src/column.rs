@@ -1,0 +1,333 @@
+//! What one horizon has taught: resolved forecasts in; which models to combine, and quantiles of the combination's error,
+//! out.
+//!
+//! Forecasts are noted at a fixed stride and wait until their target's time has come. A target that falls into a gap
+//! teaches nothing.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::conformal;
+use crate::history::History;
+use crate::live::BaselinePlaces;
+use crate::model::median::median;
+
+/// Models that are combined.
+const BEST: usize = 5;
+/// Weight of a new error in the ranking of the models: a memory of some sixty.
+const RANKING_RATE: f32 = 1.0 / 40.0;
+/// With fewer resolved forecasts all models count.
+const MIN_RANKED: u32 = 8;
+/// A model that was silent more often than this is not known well enough.
+const LEAST_KNOWN: f32 = 0.5;
+/// Resolved errors that make the quantiles: a day of scored origins, so that quiet nights and busy noons both count.
+const CALIBRATION_ERRORS: usize = 288;
+/// With fewer there are no quantiles.
+pub(crate) const LEAST_CALIBRATION_ERRORS: usize = 8;
+/// Step of the adaptive correction (Gibbs and Candès, 2021).
+const ADAPTATION: f64 = 0.005;
+/// Quantiles whose rate of success is watched.
+const WATCHED: [f64; 6] = [0.025, 0.05, 0.1, 0.9, 0.95, 0.975];
+/// A corrected quantile stays between this share and its complement.
+const LEAST_TAIL: f64 = 0.001;
+/// Resolved forecasts before the combination can be demoted: a day of them.
+const MIN_JUDGED: u32 = 288;
+const JUDGE_RATE: f64 = 1.0 / 288.0;
+/// It is demoted above the first ratio of its error to the better baseline's, and taken back below the second.
+const DEMOTE: f64 = 1.05;
+const RECOVER: f64 = 1.0;
+
+/// The resolved past of one horizon.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Column {
+    pub(crate) horizon: i64,
+    pending: VecDeque<Pending>,
+    /// Mean absolute error by model, the older the lighter.
+    ranking: Vec<f32>,
+    /// Share of forecasts that were known, likewise.
+    known: Vec<f32>,
+    resolved: u32,
+    errors: Window,
+    /// The watched quantiles as corrected.
+    corrected: [f64; WATCHED.len()],
+    judged: Judged,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Pending {
+    at: i64,
+    point: f64,
+    /// The watched quantiles as they would have been issued; NaN where unknown.
+    quantiles: [f32; WATCHED.len()],
+    models: Vec<f32>,
+}
+
+/// Mean absolute errors of the combination and of the baselines, over about a day.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Judged {
+    combination: f64,
+    persistence: f64,
+    seasonal: f64,
+    count: u32,
+    demoted: bool,
+}
+
+impl Column {
+    pub(crate) fn new(horizon: usize, models: usize) -> Self {
+        Self {
+            horizon: horizon as i64,
+            pending: VecDeque::new(),
+            ranking: vec![0.0; models],
+            known: vec![0.0; models],
+            resolved: 0,
+            errors: Window::default(),
+            corrected: WATCHED,
+            judged: Judged::default(),
+        }
+    }
+
+    pub(crate) fn models(&self) -> usize {
+        self.ranking.len()
+    }
+
+    /// Returns how many errors the quantiles rest on.
+    pub(crate) fn calibrated_on(&self) -> usize {
+        self.errors.sorted.len()
+    }
+
+    /// Notes a forecast made at the grid point `at`; its error is learnt later.
+    pub(crate) fn issue(&mut self, at: i64, models: &[f64], point: f64) {
+        let quantiles = WATCHED.map(|quantile| (point + self.offset(quantile)) as f32);
+        let models = models.iter().map(|value| *value as f32).collect();
+        self.pending.push_back(Pending { at, point, quantiles, models });
+    }
+
+    /// Learns from the forecasts whose time has come.
+    pub(crate) fn resolve(&mut self, history: &History, now: i64, baselines: BaselinePlaces) {
+        while self.pending.front().is_some_and(|pending| pending.at + self.horizon <= now) {
+            let Some(pending) = self.pending.pop_front() else { return };
+            if let Some(actual) = history.get(pending.at + self.horizon) {
+                self.learn(&pending, actual, baselines);
+            }
+        }
+    }
+
+    fn learn(&mut self, pending: &Pending, actual: f64, baselines: BaselinePlaces) {
+        self.resolved = self.resolved.saturating_add(1);
+        let rate = RANKING_RATE.max(1.0 / self.resolved as f32);
+        for ((mean, known), value) in self.ranking.iter_mut().zip(&mut self.known).zip(&pending.models) {
+            let error = (f64::from(*value) - actual).abs() as f32;
+            if error.is_finite() {
+                // The first error of a model counts whole.
+                let rate = if *known == 0.0 { 1.0 } else { rate };
+                *mean += rate * (error - *mean);
+                *known += rate * (1.0 - *known);
+            } else {
+                *known -= rate * *known;
+            }
+        }
+        if !pending.point.is_finite() {
+            return;
+        }
+        for ((corrected, quantile), value) in self.corrected.iter_mut().zip(WATCHED).zip(pending.quantiles) {
+            if value.is_finite() {
+                let below = if actual <= f64::from(value) { 1.0 } else { 0.0 };
+                *corrected = (*corrected + ADAPTATION * (quantile - below)).clamp(LEAST_TAIL, 1.0 - LEAST_TAIL);
+            }
+        }
+        // The corrections keep the order of what they correct.
+        for i in 1..self.corrected.len() {
+            self.corrected[i] = self.corrected[i].max(self.corrected[i - 1]);
+        }
+        self.errors.push((actual - pending.point) as f32);
+        let error = |model: usize| (f64::from(pending.models[model]) - actual).abs();
+        self.judged.add((actual - pending.point).abs(), error(baselines.persistence), error(baselines.seasonal_naive));
+    }
+
+    /// Returns the mean absolute error of each model; infinite for one that is not known well enough. `None` until enough
+    /// forecasts have resolved to rank them.
+    pub(crate) fn ranking(&self, model: usize) -> Option<f32> {
+        if self.resolved < MIN_RANKED {
+            return None;
+        }
+        Some(if self.known[model] >= LEAST_KNOWN { self.ranking[model] } else { f32::INFINITY })
+    }
+
+    /// Returns the baseline that is better, where the combination is demoted to it.
+    pub(crate) fn demoted(&self, baselines: BaselinePlaces) -> Option<usize> {
+        let Judged { persistence, seasonal, demoted, .. } = self.judged;
+        demoted.then_some(if seasonal < persistence { baselines.seasonal_naive } else { baselines.persistence })
+    }
+
+    /// Returns the distance of `quantile` from the point, by conformal calibration on the resolved errors and the adaptive
+    /// correction; NaN where too little is known.
+    pub(crate) fn offset(&self, quantile: f64) -> f64 {
+        if quantile == 0.5 {
+            return 0.0;
+        }
+        if self.errors.sorted.len() < LEAST_CALIBRATION_ERRORS {
+            return f64::NAN;
+        }
+        conformal::offset(&self.errors.sorted, self.correct(quantile)).unwrap_or(f64::NAN)
+    }
+
+    /// The corrected quantile: between watched ones by straight lines, beyond them in proportion to the tail.
+    fn correct(&self, quantile: f64) -> f64 {
+        let at = WATCHED.partition_point(|watched| *watched <= quantile);
+        let last = WATCHED.len() - 1;
+        let corrected = match at {
+            0 => quantile * self.corrected[0] / WATCHED[0],
+            at if at > last => 1.0 - (1.0 - quantile) * (1.0 - self.corrected[last]) / (1.0 - WATCHED[last]),
+            at => {
+                let share = (quantile - WATCHED[at - 1]) / (WATCHED[at] - WATCHED[at - 1]);
+                self.corrected[at - 1] + share * (self.corrected[at] - self.corrected[at - 1])
+            }
+        };
+        // A quantile does not pass the median.
+        if quantile > 0.5 { corrected.max(0.5) } else { corrected.min(0.5) }
+    }
+
+    /// Returns the bytes that are held on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let pending = size_of::<Pending>() + self.models() * size_of::<f32>();
+        self.pending.capacity() * pending + self.models() * 8 + CALIBRATION_ERRORS * 8
+    }
+}
+
+impl Judged {
+    fn add(&mut self, combination: f64, persistence: f64, seasonal: f64) {
+        // A day is compared on the same targets only.
+        if !persistence.is_finite() {
+            return;
+        }
+        let seasonal = if seasonal.is_finite() { seasonal } else { f64::INFINITY };
+        self.count = self.count.saturating_add(1);
+        let rate = JUDGE_RATE.max(1.0 / f64::from(self.count));
+        self.combination += rate * (combination - self.combination);
+        self.persistence += rate * (persistence - self.persistence);
+        // Unknown for the first day: the better of two is then the other.
+        self.seasonal = if self.seasonal.is_finite() && seasonal.is_finite() {
+            self.seasonal + rate * (seasonal - self.seasonal)
+        } else if seasonal.is_finite() {
+            self.persistence.max(seasonal)
+        } else {
+            f64::INFINITY
+        };
+        let better = self.persistence.min(self.seasonal);
+        if self.demoted {
+            self.demoted = self.combination > RECOVER * better;
+        } else {
+            self.demoted = self.count >= MIN_JUDGED && self.combination > DEMOTE * better;
+        }
+    }
+}
+
+/// The median of the best by error, of the models that know something; and which they are.
+pub(crate) fn combine(models: &[f64], error: impl Fn(usize) -> Option<f32>) -> (f64, Vec<usize>) {
+    let mut ranked: Vec<(f32, usize)> = Vec::with_capacity(models.len());
+    let mut all = false;
+    for (model, _) in models.iter().enumerate().filter(|(_, value)| value.is_finite()) {
+        let error = error(model);
+        all |= error.is_none();
+        ranked.push((error.unwrap_or(0.0), model));
+    }
+    if !all {
+        ranked.retain(|(error, _)| error.is_finite());
+        ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        ranked.truncate(BEST);
+    }
+    let chosen: Vec<usize> = ranked.into_iter().map(|(_, model)| model).collect();
+    let mut values: Vec<f64> = chosen.iter().map(|model| models[*model]).collect();
+    (median(&mut values).unwrap_or(f64::NAN), chosen)
+}
+
+/// The last errors, in order of time and of size.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Window {
+    ring: VecDeque<f32>,
+    sorted: Vec<f32>,
+}
+
+impl Window {
+    fn push(&mut self, error: f32) {
+        if !error.is_finite() {
+            return;
+        }
+        if self.ring.len() == CALIBRATION_ERRORS
+            && let Some(oldest) = self.ring.pop_front()
+        {
+            let place = self.sorted.partition_point(|value| value.total_cmp(&oldest).is_lt());
+            self.sorted.remove(place);
+        }
+        self.ring.push_back(error);
+        let place = self.sorted.partition_point(|value| value.total_cmp(&error).is_lt());
+        self.sorted.insert(place, error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BASELINES: BaselinePlaces = BaselinePlaces { persistence: 0, seasonal_naive: 1 };
+
+    /// A column that has resolved `count` forecasts of one step; the models are persistence, seasonal naive and a third.
+    fn resolved(count: i64, forecasts: impl Fn(i64) -> [f64; 3], actual: impl Fn(i64) -> f64) -> Column {
+        let mut history = History::new(300, 14 * 86_400);
+        let mut column = Column::new(1, 3);
+        for at in 0..count {
+            history.push(0, actual(at));
+            column.resolve(&history, at, BASELINES);
+            let models = forecasts(at);
+            column.issue(at, &models, models[2]);
+        }
+        column
+    }
+
+    #[test]
+    fn the_models_with_the_least_error_are_combined() {
+        let column = resolved(200, |_| [1.0, 2.0, 9.0], |_| 2.1);
+        let errors = |model| column.ranking(model);
+        assert!(errors(1) < errors(0) && errors(0) < errors(2));
+        let models: Vec<f64> = (0..9).map(f64::from).collect();
+        let (point, chosen) = combine(&models, |model| Some(model as f32));
+        assert_eq!((point, chosen), (2.0, vec![0, 1, 2, 3, 4]));
+        assert_eq!(combine(&[f64::NAN, 3.0], |_| None).0, 3.0);
+        assert!(combine(&[f64::NAN], |_| None).0.is_nan());
+    }
+
+    #[test]
+    fn a_losing_combination_is_demoted_and_comes_back() {
+        let bad = |at: i64| if at < 400 { 5.0 } else { 0.0 };
+        let demoted = |count| resolved(count, |at| [1.0, 2.0, bad(at)], |_| 0.0).demoted(BASELINES);
+        assert_eq!(demoted(200), None, "a day must have passed");
+        assert_eq!(demoted(400), Some(0));
+        assert_eq!(demoted(1200), None);
+    }
+
+    #[test]
+    fn a_change_of_the_noise_is_corrected() {
+        let mut state = 1_u64;
+        let noise: Vec<f64> = (0..4000)
+            .map(|i| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let uniform = (state >> 33) as f64 / (1_u64 << 31) as f64 - 0.5;
+                // Ever wilder: the past is always too calm.
+                uniform * (1.0 + f64::from(i) / 400.0)
+            })
+            .collect();
+        let column = resolved(4000, |_| [0.0, 0.0, 0.0], |at| noise[at as usize]);
+        assert!(column.corrected[3] > 0.91 && column.corrected[1] < 0.045, "{:?}", column.corrected);
+    }
+
+    proptest! {
+        #[test]
+        fn quantiles_never_cross(errors in proptest::collection::vec(-1e6_f64..1e6, 20..400), a in 0.001_f64..0.999, b in 0.001_f64..0.999) {
+            let column = resolved(errors.len() as i64, |_| [0.0; 3], |at| errors[at as usize]);
+            prop_assert!(column.offset(a.min(b)) <= column.offset(a.max(b)));
+            prop_assert!(column.offset(0.5) == 0.0);
+        }
+    }
+}

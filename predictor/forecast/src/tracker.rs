@@ -1,0 +1,440 @@
+//! One series as it grows: samples in, one at a time; forecasts, by what was learnt so far, out.
+//!
+//! A tracker holds the history, the memory of each model, what each horizon has taught, and the peak models. It costs the
+//! same for each sample and takes bounded memory, however long the series. What it says depends on what was pushed alone.
+
+use serde::{Deserialize, Serialize};
+
+use crate::column::{Column, combine};
+use crate::ensemble::{AtHorizon, Bounds, Ensemble};
+use crate::history::History;
+use crate::model::Memory;
+use crate::peak::{PeakDistribution, PeakModel};
+use crate::series::steps;
+
+/// Distance of the scored origins, where the step is not longer.
+const SCORE_SECONDS: i64 = 300;
+/// With fewer resolved errors, Prophet's closed-form interval is taken where there is a fit.
+const MIN_CALIBRATION_ERRORS: usize = 40;
+/// Models are clipped to the range that the series has shown, widened by this share of it.
+const RANGE_MARGIN: f64 = 0.1;
+/// Horizons that are scored, in seconds, besides the first four steps; what lies between is interpolated.
+const LADDER_SECONDS: [i64; 26] = [
+    60, 120, 180, 240, 300, 600, 900, 1200, 1800, 2700, 3600, 5400, 7200, 10_800, 14_400, 21_600, 28_800, 43_200,
+    57_600, 86_400, 129_600, 172_800, 259_200, 432_000, 604_800, 1_209_600,
+];
+
+/// What is wanted of a series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spec {
+    /// Distance of values in seconds.
+    pub step: i64,
+    /// Length of the history that is kept, in seconds.
+    pub keep: i64,
+    /// The longest horizons and all between can be asked for, in steps.
+    pub horizons: Vec<usize>,
+    /// Horizons of the peak, in steps.
+    pub peaks: Vec<usize>,
+    /// Values that the series can take.
+    pub bounds: Bounds,
+    /// One model alone, by its place in [`Ensemble::names`]; the combination where absent. Its quantiles are calibrated
+    /// on its own errors.
+    pub model: Option<usize>,
+}
+
+/// One series as it grows.
+#[derive(Debug)]
+pub struct Tracker {
+    ensemble: Ensemble,
+    spec: Spec,
+    history: History,
+    memories: Vec<Box<dyn Memory>>,
+    /// Fits that are due, by model.
+    due: Vec<bool>,
+    columns: Vec<Column>,
+    knots: Vec<usize>,
+    peaks: Vec<PeakModel>,
+    schedule: Schedule,
+    /// Last grid point that was learnt from: after a restart older ones go into the history alone.
+    seen: i64,
+}
+
+/// When costly work is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    /// Fits are due at multiples of their period plus this, in seconds: spreads the fits of many series over time.
+    pub phase: i64,
+    /// Whether fits are made as soon as they are due, in [`Tracker::push`]; otherwise [`Tracker::refit`] makes them.
+    pub at_once: bool,
+    /// Grid points before this, counted since the epoch, are kept but not learnt from.
+    pub learn_from: i64,
+    /// Forecasts are scored from this grid point on.
+    pub score_from: i64,
+    /// Before `score_from` fits are due this many times less often.
+    pub warmup_factor: i64,
+}
+
+impl Schedule {
+    /// Fits at once, learns from everything: what a one-off forecast and a backtest do.
+    pub const REPLAY: Self =
+        Self { phase: 0, at_once: true, learn_from: i64::MIN, score_from: i64::MIN, warmup_factor: 1 };
+}
+
+/// The saved part of a tracker; the history is not in it.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    knots: Vec<usize>,
+    peak_horizons: Vec<usize>,
+    seen: i64,
+    memories: Vec<(String, Vec<u8>)>,
+    columns: Vec<Column>,
+    peaks: Vec<PeakModel>,
+}
+
+impl Tracker {
+    /// Returns a tracker that knows nothing.
+    pub fn new(ensemble: &Ensemble, spec: Spec, schedule: Schedule) -> Self {
+        let knots = knots(spec.step, &spec.horizons);
+        let memories: Vec<_> = ensemble.pool().iter().map(|model| model.start(spec.step, &knots)).collect();
+        let models = ensemble.names().len();
+        Self {
+            history: History::new(spec.step, spec.keep),
+            due: vec![false; memories.len()],
+            memories,
+            columns: knots.iter().map(|horizon| Column::new(*horizon, models)).collect(),
+            knots,
+            peaks: spec.peaks.iter().map(|horizon| PeakModel::new(spec.step, *horizon)).collect(),
+            ensemble: ensemble.clone(),
+            spec,
+            schedule,
+            seen: i64::MIN,
+        }
+    }
+
+    /// Returns the tracker that was saved, with an empty history: push the history again, then what is new. `None` where
+    /// the bytes are no tracker of this `spec` and pool.
+    pub fn restore(ensemble: &Ensemble, spec: Spec, schedule: Schedule, saved: &[u8]) -> Option<Self> {
+        let Saved { knots, peak_horizons, seen, memories, columns, peaks } = postcard::from_bytes(saved).ok()?;
+        let mut tracker = Self::new(ensemble, spec, schedule);
+        let models = ensemble.names().len();
+        let fits = knots == tracker.knots
+            && peak_horizons == tracker.spec.peaks
+            && columns.len() == tracker.columns.len()
+            && columns.iter().all(|column| column.models() == models)
+            && peaks.len() == tracker.peaks.len();
+        if !fits {
+            return None;
+        }
+        for ((memory, model), (name, bytes)) in tracker.memories.iter_mut().zip(ensemble.pool()).zip(&memories) {
+            // Another pool: the errors are those of other models.
+            if model.outputs().join(",") != *name {
+                return None;
+            }
+            *memory = model.restore(tracker.spec.step, &tracker.knots, bytes)?;
+        }
+        tracker.columns = columns;
+        tracker.peaks = peaks;
+        tracker.seen = seen;
+        Some(tracker)
+    }
+
+    /// Returns what [`Tracker::restore`] understands.
+    pub fn save(&self) -> Vec<u8> {
+        let memories = self.memories.iter().zip(self.ensemble.pool());
+        let saved = Saved {
+            knots: self.knots.clone(),
+            peak_horizons: self.spec.peaks.clone(),
+            seen: self.seen,
+            memories: memories.map(|(memory, model)| (model.outputs().join(","), memory.save())).collect(),
+            columns: self.columns.clone(),
+            peaks: self.peaks.clone(),
+        };
+        postcard::to_stdvec(&saved).unwrap_or_default()
+    }
+
+    /// Returns what is kept of the series.
+    pub const fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Returns the last grid point that was learnt from, counted since the epoch; the least number before any.
+    pub const fn seen(&self) -> i64 {
+        self.seen
+    }
+
+    /// Replaces the schedule, for what is pushed from now on.
+    pub fn set_schedule(&mut self, schedule: Schedule) {
+        self.schedule = schedule;
+    }
+
+    /// Takes the value of the grid point `at`, counted since the epoch; NaN is a gap. Grid points that were left out are
+    /// gaps. A value for a past gap is kept, but teaches nothing any more.
+    pub fn push(&mut self, at: i64, value: f64) {
+        if let Some(now) = self.history.now() {
+            if at <= now {
+                self.history.amend(at, value);
+                return;
+            }
+            for missing in now + 1..at {
+                self.step(missing, f64::NAN);
+            }
+        }
+        self.step(at, value);
+    }
+
+    fn step(&mut self, at: i64, value: f64) {
+        self.history.push(at, value);
+        if at <= self.seen || at < self.schedule.learn_from {
+            return;
+        }
+        self.seen = at;
+        for memory in &mut self.memories {
+            memory.advance(&self.history);
+        }
+        self.mark_due(at);
+        for peak in &mut self.peaks {
+            peak.advance(&self.history);
+        }
+        let baselines = self.ensemble.baselines();
+        for column in &mut self.columns {
+            column.resolve(&self.history, at, baselines);
+        }
+        let stride = steps(SCORE_SECONDS, self.spec.step) as i64;
+        if at.rem_euclid(stride) == 0 && at >= self.schedule.score_from && value.is_finite() {
+            self.score(at);
+        }
+    }
+
+    fn mark_due(&mut self, at: i64) {
+        let Schedule { phase, at_once, score_from, warmup_factor, .. } = self.schedule;
+        for (place, model) in self.ensemble.clone().pool().iter().enumerate() {
+            let Some(period) = model.refit_seconds() else { continue };
+            let period = if at < score_from { period * warmup_factor } else { period };
+            let every = steps(period, self.spec.step) as i64;
+            if (at - phase / self.spec.step).rem_euclid(every) == 0 {
+                if at_once {
+                    self.memories[place].refit(&self.history);
+                } else {
+                    self.due[place] = true;
+                }
+            }
+        }
+    }
+
+    /// Makes the fits that are due, each if `may` allows it for the model of that name; returns how many it did not.
+    /// Those stay due.
+    pub fn refit(&mut self, mut may: impl FnMut(&'static str) -> bool) -> usize {
+        let mut skipped = 0;
+        for (place, model) in self.ensemble.pool().iter().enumerate() {
+            if !self.due[place] {
+                continue;
+            }
+            if may(model.outputs()[0]) {
+                self.memories[place].refit(&self.history);
+                self.due[place] = false;
+            } else {
+                skipped += 1;
+            }
+        }
+        skipped
+    }
+
+    /// Makes all fits due, as if their time had come.
+    pub fn make_due(&mut self) {
+        for (due, model) in self.due.iter_mut().zip(self.ensemble.pool()) {
+            *due = model.refit_seconds().is_some();
+        }
+    }
+
+    fn score(&mut self, at: i64) {
+        let values = self.models(&self.knots);
+        let count = self.knots.len();
+        let mut models = vec![f64::NAN; self.ensemble.names().len()];
+        for (place, column) in self.columns.iter_mut().enumerate() {
+            for (model, value) in models.iter_mut().enumerate() {
+                *value = values[model * count + place];
+            }
+            let point = match self.spec.model {
+                Some(model) => models[model],
+                None => combine(&models, |model| column.ranking(model)).0,
+            };
+            column.issue(at, &models, point);
+        }
+    }
+
+    /// Every model's forecast at every horizon, by model; clipped to what the series has shown, a margin added, to 0 where
+    /// it never was below, and to the bounds.
+    fn models(&self, horizons: &[usize]) -> Vec<f64> {
+        let mut values = vec![f64::NAN; self.ensemble.names().len() * horizons.len()];
+        let mut rest = values.as_mut_slice();
+        for (memory, model) in self.memories.iter().zip(self.ensemble.pool()) {
+            let (own, others) = rest.split_at_mut(model.outputs().len() * horizons.len());
+            memory.forecast(&self.history, horizons, own);
+            rest = others;
+        }
+        if let Some((least, most)) = self.history.range() {
+            let margin = RANGE_MARGIN * (most - least);
+            let floor = if least >= 0.0 { (least - margin).max(0.0) } else { least - margin };
+            for value in &mut values {
+                if !value.is_nan() {
+                    *value = self.spec.bounds.clip(value.max(floor).min(most + margin));
+                }
+            }
+        }
+        values
+    }
+
+    /// Returns a forecast for each of `horizons` (steps ahead of the newest grid point, at least 1), none longer than
+    /// asked for in the [`Spec`].
+    pub fn forecast(&self, horizons: &[usize], quantiles: &[f64]) -> Vec<AtHorizon> {
+        let values = self.models(horizons);
+        let count = horizons.len();
+        let mut entries: Vec<AtHorizon> = horizons
+            .iter()
+            .enumerate()
+            .map(|(place, horizon)| {
+                let models = (0..self.ensemble.names().len()).map(|model| values[model * count + place]).collect();
+                self.at_horizon(*horizon, models, quantiles)
+            })
+            .collect();
+        self.widen_young(&mut entries, quantiles);
+        for value in entries.iter_mut().flat_map(|entry| &mut entry.quantiles) {
+            *value = self.spec.bounds.clip(*value);
+        }
+        entries
+    }
+
+    fn at_horizon(&self, horizon: usize, models: Vec<f64>, quantiles: &[f64]) -> AtHorizon {
+        let (below, above, share) = self.between(horizon);
+        let (below, above) = (&self.columns[below], &self.columns[above]);
+        let demoted = if self.spec.model.is_none() { below.demoted(self.ensemble.baselines()) } else { None };
+        let (mut point, combined) = match self.spec.model {
+            Some(model) => (models[model], vec![model]),
+            None => combine(&models, |model| {
+                let (a, b) = (below.ranking(model)?, above.ranking(model)?);
+                Some(if a == b { a } else { a + share as f32 * (b - a) })
+            }),
+        };
+        let mut offsets: Vec<f64> = quantiles
+            .iter()
+            .map(|quantile| {
+                let (a, b) = (below.offset(*quantile), above.offset(*quantile));
+                if a == b { a } else { a + share * (b - a) }
+            })
+            .collect();
+        let mut combined = combined;
+        if let Some(baseline) = demoted.filter(|baseline| models[*baseline].is_finite()) {
+            point = models[baseline];
+            combined = vec![baseline];
+            let errors = self.baseline_errors(baseline, horizon as i64);
+            for (offset, quantile) in offsets.iter_mut().zip(quantiles) {
+                *offset = crate::conformal::offset(&errors, *quantile).unwrap_or(f64::NAN);
+            }
+        }
+        AtHorizon {
+            horizon,
+            point,
+            quantiles: offsets.into_iter().map(|offset| point + offset).collect(),
+            models,
+            combined,
+            resolved: below.calibrated_on().min(above.calibrated_on()),
+            demoted: demoted.is_some(),
+        }
+    }
+
+    /// The errors that a baseline would have made over the last day, ascending.
+    fn baseline_errors(&self, baseline: usize, horizon: i64) -> Vec<f32> {
+        let Some(now) = self.history.now() else { return Vec::new() };
+        let stride = steps(SCORE_SECONDS, self.spec.step) as i64;
+        let back = if baseline == self.ensemble.baselines().seasonal_naive {
+            let day = steps(86_400, self.spec.step) as i64;
+            (horizon + day - 1) / day * day
+        } else {
+            horizon
+        };
+        let mut errors: Vec<f32> = (0..288)
+            .map(|i| now - i * stride)
+            .filter_map(|at| Some((self.history.get(at)? - self.history.near(at - back)?) as f32))
+            .collect();
+        errors.sort_unstable_by(f32::total_cmp);
+        errors
+    }
+
+    /// The scored horizons on both sides of `horizon`, and how far it is from the first to the second.
+    fn between(&self, horizon: usize) -> (usize, usize, f64) {
+        let above = self.knots.partition_point(|knot| *knot < horizon).min(self.knots.len() - 1);
+        if self.knots[above] <= horizon || above == 0 {
+            return (above, above, 0.0);
+        }
+        let (a, b) = (self.knots[above - 1], self.knots[above]);
+        (above - 1, above, (horizon - a) as f64 / (b - a) as f64)
+    }
+
+    /// Takes Prophet's closed-form interval where too few errors have resolved.
+    fn widen_young(&self, entries: &mut [AtHorizon], quantiles: &[f64]) {
+        if entries.iter().all(|entry| entry.resolved >= MIN_CALIBRATION_ERRORS) {
+            return;
+        }
+        let (Some(now), Some(fit)) = (self.history.now(), self.ensemble.fallback().fit(&self.history)) else { return };
+        for entry in entries.iter_mut().filter(|entry| entry.resolved < MIN_CALIBRATION_ERRORS) {
+            for (value, quantile) in entry.quantiles.iter_mut().zip(quantiles) {
+                *value = entry.point + fit.offset(now + entry.horizon as i64, *quantile);
+            }
+        }
+    }
+
+    /// Returns the distribution of the highest value until each peak horizon of the [`Spec`]; `None` where too little is
+    /// known.
+    pub fn peaks(&self) -> Vec<Option<PeakDistribution>> {
+        self.peaks.iter().map(|peak| peak.distribution(&self.history)).collect()
+    }
+
+    /// Returns the bytes that the tracker holds, itself included.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.history.heap_bytes()
+            + self.memories.iter().map(|memory| memory.heap_bytes() + 16).sum::<usize>()
+            + self.columns.iter().map(|column| size_of::<Column>() + column.heap_bytes()).sum::<usize>()
+            + self.peaks.iter().map(|peak| size_of::<PeakModel>() + peak.heap_bytes()).sum::<usize>()
+    }
+}
+
+/// The scored horizons that answer all of `horizons`, ascending: those on the ladder, and for others their neighbours.
+fn knots(step: i64, horizons: &[usize]) -> Vec<usize> {
+    let longest = horizons.iter().copied().max().unwrap_or(1);
+    let mut ladder: Vec<usize> = (1..=4).chain(LADDER_SECONDS.iter().map(|seconds| steps(*seconds, step))).collect();
+    ladder.sort_unstable();
+    while ladder.last().is_some_and(|last| *last < longest) {
+        ladder.extend(ladder.last().map(|last| last + last / 2));
+    }
+    ladder.dedup();
+    let mut knots: Vec<usize> = horizons
+        .iter()
+        .flat_map(|horizon| {
+            let above = ladder.partition_point(|knot| knot < horizon).min(ladder.len() - 1);
+            let below = if ladder[above] == *horizon { above } else { above.saturating_sub(1) };
+            [ladder[below], ladder[above]]
+        })
+        .collect();
+    knots.sort_unstable();
+    knots.dedup();
+    if knots.is_empty() {
+        knots.push(1);
+    }
+    knots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usual_horizons_are_scored_themselves() {
+        assert_eq!(knots(60, &[5, 10, 15, 60]), [5, 10, 15, 60]);
+        assert_eq!(knots(15, &[20, 40, 60, 240]), [20, 40, 60, 240]);
+        assert_eq!(knots(300, &[1, 2, 3, 12, 288]), [1, 2, 3, 12, 288]);
+        assert_eq!(knots(60, &[7]), [5, 10]);
+        assert_eq!(knots(3600, &[24 * 30]).len(), 2);
+        assert!(knots(60, &(1..=1440).collect::<Vec<_>>()).len() < 30);
+    }
+}
