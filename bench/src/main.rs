@@ -4,6 +4,7 @@
 //! much less.
 
 mod accuracy;
+mod cycle;
 mod exporter;
 mod prophet;
 mod table;
@@ -32,6 +33,12 @@ enum Which {
     Exporter,
     /// The Prophet fit beside Python Prophet: time, objective, forecast.
     Prophet,
+    /// The predictor's cycle for 100, 1,000 and 10,000 series: time, CPU, memory.
+    Cycle {
+        /// Numbers of series.
+        #[arg(long, value_delimiter = ',', default_value = "100,1000,10000", value_name = "N,…")]
+        series: Vec<usize>,
+    },
     /// The forecast beside persistence, seasonal naive and the last two hours' quantiles, on traces.
     Accuracy,
 }
@@ -44,6 +51,11 @@ async fn main() -> anyhow::Result<()> {
     }
     if matches!(which, None | Some(Which::Prophet)) {
         prophet::run()?;
+    }
+    match &which {
+        None => cycle::run(&[100, 1000, 10_000]).await?,
+        Some(Which::Cycle { series }) => cycle::run(series).await?,
+        Some(_) => {}
     }
     if matches!(which, None | Some(Which::Accuracy)) {
         accuracy::run(&traces, origins)?;

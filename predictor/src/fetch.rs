@@ -7,7 +7,7 @@ use cloudpulse_common::query::{Client, Labels, MAX_POINTS, QueryError, Series};
 use crate::config::ForecastConfig;
 
 /// Samples that one request may return.
-const REQUEST_SAMPLES: usize = 2_000_000;
+const REQUEST_SAMPLES: usize = 400_000;
 /// Steps that are fetched again each time, for samples that came late.
 const OVERLAP_STEPS: i64 = 3;
 /// The last part of a history is read at the step: what models learn from, and a day before it that they look back at.

@@ -15,8 +15,8 @@ use crate::publish::{Issued, PublishedHorizon, published_labels};
 const LEARN_SECONDS: i64 = 4 * 86_400;
 /// And its forecasts are scored over this time: what ranking and calibration remember.
 const SCORE_SECONDS: i64 = 129_600;
-/// Until then fits are made this many times less often.
-const WARMUP_FACTOR: i64 = 4;
+/// Meanwhile fits are made this often: that costs a tenth of what the usual ones would.
+const WARMUP_REFIT_SECONDS: i64 = 7200;
 /// Fits of different series are spread over this time.
 const SPREAD_SECONDS: u64 = 3600;
 /// Points of the published curve between which it is interpolated.
@@ -53,7 +53,7 @@ impl Tracked {
         let warmup = Schedule {
             learn_from: at(LEARN_SECONDS),
             score_from: at(SCORE_SECONDS),
-            warmup_factor: WARMUP_FACTOR,
+            least_refit_seconds: WARMUP_REFIT_SECONDS,
             ..Schedule::REPLAY
         };
         let boards = config.horizons.iter().map(|seconds| Scoreboard::new((seconds / config.step) as usize)).collect();

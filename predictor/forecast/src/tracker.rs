@@ -70,14 +70,14 @@ pub struct Schedule {
     pub learn_from: i64,
     /// Forecasts are scored from this grid point on.
     pub score_from: i64,
-    /// Before `score_from` fits are due this many times less often.
-    pub warmup_factor: i64,
+    /// Fits are due no oftener than this, in seconds; and not at all before this long before `score_from`.
+    pub least_refit_seconds: i64,
 }
 
 impl Schedule {
     /// Fits at once, learns from everything: what a one-off forecast and a backtest do.
     pub const REPLAY: Self =
-        Self { phase: 0, at_once: true, learn_from: i64::MIN, score_from: i64::MIN, warmup_factor: 1 };
+        Self { phase: 0, at_once: true, learn_from: i64::MIN, score_from: i64::MIN, least_refit_seconds: 0 };
 }
 
 /// The saved part of a tracker; the history is not in it.
@@ -206,11 +206,13 @@ impl Tracker {
     }
 
     fn mark_due(&mut self, at: i64) {
-        let Schedule { phase, at_once, score_from, warmup_factor, .. } = self.schedule;
+        let Schedule { phase, at_once, score_from, least_refit_seconds, .. } = self.schedule;
+        if at < score_from.saturating_sub(least_refit_seconds / self.spec.step + 1) {
+            return;
+        }
         for (place, model) in self.ensemble.clone().pool().iter().enumerate() {
             let Some(period) = model.refit_seconds() else { continue };
-            let period = if at < score_from { period * warmup_factor } else { period };
-            let every = steps(period, self.spec.step) as i64;
+            let every = steps(period.max(least_refit_seconds), self.spec.step) as i64;
             if (at - phase / self.spec.step).rem_euclid(every) == 0 {
                 if at_once {
                     self.memories[place].refit(&self.history);
