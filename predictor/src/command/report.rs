@@ -44,6 +44,8 @@ pub struct HorizonReport {
     /// Second baseline: the value a day before; no count where there is none.
     #[serde(serialize_with = "accuracy")]
     pub seasonal_naive: Accuracy,
+    /// Share of the origins at which the better baseline stood in for the combination, which had lost to it over a day.
+    pub demoted_ratio: f64,
     /// Nominal level and the measured share inside.
     pub coverage: Vec<(f64, f64)>,
     /// Quantile of the peak and the measured share at or below.
@@ -159,36 +161,55 @@ impl Report {
         writeln!(f)
     }
 
+    /// For each horizon one sentence: by how much the forecast beats the better baseline, where it does not, and what is
+    /// done there.
     fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for seconds in self.horizons() {
             let mut losing: Vec<&str> = Vec::new();
-            let mut ratios = Vec::new();
+            let mut standing_in = 0_usize;
+            let (mut ratios, mut beaten) = (Vec::new(), 0_usize);
+            let (mut persistence, mut seasonal) = (0_usize, 0_usize);
             for (series, horizon) in self.at(seconds) {
-                let best = [horizon.persistence.mae, horizon.seasonal_naive.mae]
-                    .into_iter()
-                    .filter(|mae| mae.is_finite())
-                    .fold(f64::INFINITY, f64::min);
-                let ratio = horizon.ensemble.mae / best;
+                let (last, yesterday) = (horizon.persistence.mae, horizon.seasonal_naive.mae);
+                let better = if yesterday < last { yesterday } else { last };
+                if !better.is_finite() {
+                    continue;
+                }
+                *(if yesterday < last { &mut seasonal } else { &mut persistence }) += 1;
+                let ratio = horizon.ensemble.mae / better;
+                beaten += usize::from(ratio <= 1.0);
                 if ratio > LOSES {
                     losing.push(&series.name);
+                    standing_in += usize::from(horizon.demoted_ratio > 0.0);
                 }
                 ratios.push(ratio);
             }
+            let rival = match (persistence, seasonal) {
+                (_, 0) => "the last value",
+                (0, _) => "yesterday's value",
+                _ => "the better of the last and yesterday's value",
+            };
+            let ahead = duration_label(seconds);
             let better = (1.0 - geometric_mean(ratios.iter().copied())) * 100.0;
+            let verb = if better >= 0.0 { "beats" } else { "loses to" };
             write!(
                 f,
-                "{} ahead the forecast's error is {:.0} % {} that of the better baseline of each series",
-                duration_label(seconds),
+                "{ahead} ahead the forecast {verb} {rival} by {:.0} %, and is at least as good on {beaten} of {} series",
                 better.abs(),
-                if better >= 0.0 { "below" } else { "above" }
+                ratios.len()
             )?;
             if losing.is_empty() {
-                writeln!(f, "; it loses on none of {}.", ratios.len())?;
-            } else {
-                let shown = losing.iter().take(5).copied().collect::<Vec<_>>().join(", ");
-                let more = if losing.len() > 5 { ", …" } else { "" };
-                writeln!(f, "; it loses on {} of {}: {shown}{more}.", losing.len(), ratios.len())?;
+                writeln!(f, ".")?;
+                continue;
             }
+            let shown = losing.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+            let more = if losing.len() > 5 { ", …" } else { "" };
+            write!(f, "; on {} it loses by more than {:.0} %: {shown}{more}", losing.len(), (LOSES - 1.0) * 100.0)?;
+            match standing_in {
+                0 => writeln!(f, "."),
+                n if n == losing.len() => writeln!(f, "; there the better baseline stood in for part of the time."),
+                n => writeln!(f, "; on {n} of them the better baseline stood in for part of the time."),
+            }?;
         }
         Ok(())
     }
