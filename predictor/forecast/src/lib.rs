@@ -4,10 +4,12 @@
 //! [`history`], what each model of the pool ([`model`]) and each horizon has learnt) → [`ensemble`] (the best combined,
 //! with [`conformal`] quantiles) → [`live`] and [`evaluation`] (what came true, of what was issued and of what would have
 //! been). [`prophet`] is the exact solver behind one of the
-//! models; [`peak`] is the distribution of the highest value until a horizon, which a scaler needs.
+//! models; [`peak`] is the distribution of the highest value until a horizon, which a scaler needs; [`anomaly`] says how unusual each
+//! value is.
 //!
 //! Nothing in this crate reads a clock, a file or a network.
 
+pub mod anomaly;
 mod column;
 pub mod conformal;
 pub mod ensemble;
