@@ -55,6 +55,19 @@ pub const FORECAST_BREACHES: Metric = Metric {
     name: "cloudpulse_forecast_breaches",
     help: "Of the last 100 times that the series went above its limit, those that a forecast had predicted or had not.",
 };
+/// How unusual the last value of a series is; above 1 is anomalous.
+pub const ANOMALY_SCORE: Metric = Metric {
+    name: "cloudpulse_anomaly_score",
+    help: "How unusual the last value of this series is beside its own past; above 1 is anomalous.",
+};
+/// Alarms that a series raised, by [`CAUSE_LABEL`].
+pub const ANOMALY_ALARMS: Metric =
+    Metric { name: "cloudpulse_anomaly_alarms_total", help: "Alarms that this series raised; one event raises one." };
+/// Share of recent values in which a series differs from the others of its group.
+pub const OUTLIER_RATIO: Metric = Metric {
+    name: "cloudpulse_outlier_ratio",
+    help: "Share of the recent values in which this series is unlike the others of its group; above 0.5 is an outlier.",
+};
 
 /// Label: name of the forecast in the predictor's configuration.
 pub const FORECAST_LABEL: &str = "forecast";
@@ -68,13 +81,15 @@ pub const MODEL_LABEL: &str = "model";
 pub const LEVEL_LABEL: &str = "level";
 /// Label: whether a breach was predicted, `true` or `false`.
 pub const PREDICTED_LABEL: &str = "predicted";
+/// Label: which statistic raised an alarm.
+pub const CAUSE_LABEL: &str = "cause";
 /// Value of [`MODEL_LABEL`] for the combined forecast.
 pub const ENSEMBLE: &str = "ensemble";
 
 /// Labels that the predictor writes itself. A source label of the same name is kept as `exported_<name>`, as Prometheus
 /// does it.
-pub const RESERVED_LABELS: [&str; 6] =
-    [FORECAST_LABEL, HORIZON_LABEL, QUANTILE_LABEL, MODEL_LABEL, LEVEL_LABEL, PREDICTED_LABEL];
+pub const RESERVED_LABELS: [&str; 7] =
+    [FORECAST_LABEL, HORIZON_LABEL, QUANTILE_LABEL, MODEL_LABEL, LEVEL_LABEL, PREDICTED_LABEL, CAUSE_LABEL];
 
 /// Replicas that a rule wants. Labels: `rule`, `target`.
 pub const DESIRED_REPLICAS: Metric =

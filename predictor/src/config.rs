@@ -6,6 +6,8 @@ use std::path::Path;
 use cloudpulse_common::config::{Finding, Findings, parse, read};
 use cloudpulse_common::duration::PromDuration;
 use cloudpulse_common::query::ClientConfig;
+use cloudpulse_forecast::anomaly;
+use cloudpulse_forecast::anomaly::outlier::{self, Method};
 use cloudpulse_forecast::ensemble::Bounds;
 use serde::Deserialize;
 
@@ -45,6 +47,42 @@ struct ForecastShape {
     max_series: Option<usize>,
     #[serde(default)]
     breach_above: Option<f64>,
+    #[serde(default)]
+    anomaly: AnomalyShape,
+    #[serde(default)]
+    outliers: Option<OutlierShape>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct AnomalyShape {
+    threshold: Option<f64>,
+    min_deviation: Option<f64>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OutlierShape {
+    by: Vec<String>,
+    #[serde(default)]
+    window: Option<PromDuration>,
+    #[serde(default)]
+    method: Method,
+    #[serde(default)]
+    sensitivity: Option<f64>,
+    #[serde(default)]
+    min_deviation: Option<f64>,
+}
+
+/// How the series of a group are compared with each other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outliers {
+    /// Labels that the series of a group share, such as the job.
+    pub by: Vec<String>,
+    /// Steps that are compared.
+    pub window: i64,
+    /// What counts.
+    pub options: outlier::Options,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -94,6 +132,10 @@ pub struct ForecastConfig {
     pub max_series: usize,
     /// Limit of the series: each time that it is passed is counted, by whether a forecast had said so.
     pub breach_above: Option<f64>,
+    /// What counts as an alarm.
+    pub anomaly: anomaly::Options,
+    /// Comparison of the series of a group; off where absent.
+    pub outliers: Option<Outliers>,
 }
 
 /// Quantiles of the peak that a cost rule needs.
@@ -104,6 +146,10 @@ const DEFAULT_HORIZONS: [i64; 3] = [300, 600, 900];
 const DEFAULT_QUANTILES: [f64; 2] = [0.5, 0.9];
 const DEFAULT_PEAK_HORIZONS: [i64; 1] = [300];
 const DEFAULT_MAX_SERIES: usize = 1000;
+/// Time over which the series of a group are compared when nobody says, in seconds.
+const OUTLIER_WINDOW: f64 = 3600.0;
+/// A longer comparison costs more than it tells.
+const MAX_OUTLIER_STEPS: i64 = 1000;
 /// Share of the interval that fits may take.
 const REFIT_SHARE: f64 = 0.25;
 /// Where Prometheus is when nobody says.
@@ -161,6 +207,8 @@ pub fn built_in() -> Vec<ForecastConfig> {
             publish_models: false,
             max_series: DEFAULT_MAX_SERIES,
             breach_above: None,
+            anomaly: anomaly::Options::default(),
+            outliers: None,
         })
         .collect()
 }
@@ -249,6 +297,8 @@ fn check_forecast(shape: ForecastShape, path: &str, check: &mut Check<'_>) -> Fo
         publish_models,
         max_series,
         breach_above,
+        anomaly,
+        outliers,
     } = shape;
     let field = |name: &str| format!("{path}.{name}");
     let word = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
@@ -284,6 +334,8 @@ fn check_forecast(shape: ForecastShape, path: &str, check: &mut Check<'_>) -> Fo
     {
         check.add(&field("bounds"), format!("lower {lower} is not below upper {upper}"));
     }
+    let anomaly = check_anomaly(&anomaly, &field("anomaly"), check);
+    let outliers = outliers.map(|shape| check_outliers(shape, step, &field("outliers"), check));
     if breach_above.is_some_and(|limit| !limit.is_finite()) {
         check.add(&field("breach_above"), "is no number");
     }
@@ -305,6 +357,48 @@ fn check_forecast(shape: ForecastShape, path: &str, check: &mut Check<'_>) -> Fo
         publish_models,
         max_series,
         breach_above,
+        anomaly,
+        outliers,
+    }
+}
+
+fn check_anomaly(shape: &AnomalyShape, path: &str, check: &mut Check<'_>) -> anomaly::Options {
+    let AnomalyShape { threshold, min_deviation } = *shape;
+    let default = anomaly::Options::default();
+    let options = anomaly::Options {
+        threshold: threshold.unwrap_or(default.threshold),
+        min_deviation: min_deviation.unwrap_or(default.min_deviation),
+    };
+    if !(options.threshold > 0.0 && options.threshold.is_finite()) {
+        check.add(&format!("{path}.threshold"), "must be above 0; 1 is usual, 1.3 alarms less");
+    }
+    check_deviation(options.min_deviation, path, check);
+    options
+}
+
+fn check_outliers(shape: OutlierShape, step: i64, path: &str, check: &mut Check<'_>) -> Outliers {
+    let OutlierShape { by, window, method, sensitivity, min_deviation } = shape;
+    let default = outlier::Options::default();
+    let options = outlier::Options {
+        method,
+        sensitivity: sensitivity.unwrap_or(default.sensitivity),
+        min_deviation: min_deviation.unwrap_or(default.min_deviation),
+    };
+    if !(options.sensitivity > 0.0 && options.sensitivity < 1.0) {
+        check.add(&format!("{path}.sensitivity"), "must lie between 0 and 1; larger finds more");
+    }
+    check_deviation(options.min_deviation, path, check);
+    let seconds = window.map_or(OUTLIER_WINDOW, PromDuration::seconds);
+    let window = (seconds / step as f64).round() as i64;
+    if !(1..=MAX_OUTLIER_STEPS).contains(&window) {
+        check.add(&format!("{path}.window"), format!("must hold 1 to {MAX_OUTLIER_STEPS} steps"));
+    }
+    Outliers { by, window, options }
+}
+
+fn check_deviation(value: f64, path: &str, check: &mut Check<'_>) {
+    if !(value >= 0.0 && value.is_finite()) {
+        check.add(&format!("{path}.min_deviation"), "must be at least 0, in the unit of the series");
     }
 }
 
@@ -359,13 +453,14 @@ fn check_quantiles(given: Option<Vec<f64>>, default: &[f64], path: &str, check: 
 
 impl ForecastConfig {
     /// Returns how many published series one source series makes, single models left out: the forecasts, and for each
-    /// horizon skill, bias and three levels of coverage.
+    /// horizon skill, bias and three levels of coverage; when it was made, and the anomaly score.
     pub fn series_per_source(&self) -> usize {
         let breaches = if self.breach_above.is_some() { 2 } else { 0 };
         self.horizons.len() * (self.quantiles.len() + 5)
             + self.peak_horizons.len() * self.peak_quantiles.len()
             + breaches
-            + 1
+            + usize::from(self.outliers.is_some())
+            + 2
     }
 
     /// Returns how long the fits of one cycle may take in all.
@@ -401,7 +496,7 @@ mod tests {
             names,
             ["node-cpu", "node-memory", "node-network-receive", "node-network-transmit", "node-load", "node-disk"]
         );
-        assert_eq!(config.forecasts[0].series_per_source(), (2 + 5) * 3 + 7 + 1);
+        assert_eq!(config.forecasts[0].series_per_source(), (2 + 5) * 3 + 7 + 2);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cloudpulse_common::query::{Labels, Series as Fetched};
+use cloudpulse_forecast::anomaly::outlier;
 use cloudpulse_forecast::ensemble::Ensemble;
 use rayon::prelude::*;
 
@@ -143,7 +144,7 @@ impl Engine {
     pub fn cycle(&mut self, end: i64, may: impl Fn(&'static str) -> bool + Sync) -> Made {
         let (config, ensemble) = (&self.config, &self.ensemble);
         let skipped = AtomicUsize::new(0);
-        let issued: Vec<Issued> = self
+        let (mut issued, members): (Vec<Issued>, Vec<Option<Member>>) = self
             .tracked
             .par_iter_mut()
             .filter_map(|(labels, tracked)| {
@@ -153,9 +154,16 @@ impl Engine {
                 }
                 tracked.go_live(labels);
                 skipped.fetch_add(tracked.refit(&may), Ordering::Relaxed);
-                tracked.issue(config, ensemble, labels)
+                let member = config.outliers.as_ref().map(|outliers| Member {
+                    group: outliers.by.iter().map(|name| labels.get(name).cloned()).collect(),
+                    window: tracked.window(end / config.step, outliers.window),
+                });
+                Some((tracked.issue(config, ensemble, labels)?, member))
             })
-            .collect();
+            .unzip();
+        if let Some(outliers) = &config.outliers {
+            compare(&outliers.options, &members, &mut issued);
+        }
         let demoted = issued
             .iter()
             .flat_map(|series| {
@@ -169,6 +177,29 @@ impl Engine {
     /// Makes all fits of all series due.
     pub fn make_due(&mut self) {
         self.tracked.values_mut().for_each(Tracked::make_due);
+    }
+}
+
+/// A series among those that it is compared with.
+struct Member {
+    group: Vec<Option<String>>,
+    window: Vec<f64>,
+}
+
+/// Compares the series of each group with each other; too few are not compared.
+fn compare(options: &outlier::Options, members: &[Option<Member>], issued: &mut [Issued]) {
+    let mut groups: BTreeMap<&[Option<String>], Vec<(usize, &Member)>> = BTreeMap::new();
+    for (place, member) in members.iter().enumerate() {
+        if let Some(member) = member {
+            groups.entry(&member.group).or_default().push((place, member));
+        }
+    }
+    for group in groups.into_values() {
+        let windows: Vec<&[f64]> = group.iter().map(|(_, member)| member.window.as_slice()).collect();
+        let Ok(found) = outlier::outliers(&windows, options) else { continue };
+        for ((place, _), outlier) in group.into_iter().zip(found) {
+            issued[place].outlying_ratio = outlier.outlying_ratio;
+        }
     }
 }
 
@@ -224,6 +255,20 @@ mod tests {
         values[97..].fill(f64::NAN);
         engine.merge(vec![fetched("a", END - 60 * 99, &values)], END);
         assert!(engine.cycle(END, |_| true).issued.is_empty());
+    }
+
+    #[test]
+    fn the_odd_one_of_a_group_is_found() {
+        let mut config = built_in().swap_remove(0);
+        let options = outlier::Options::default();
+        config.outliers = Some(crate::config::Outliers { by: vec!["__none__".to_owned()], window: 30, options });
+        let mut engine = Engine::new(Arc::new(config), Ensemble::default());
+        let wave = |shift: f64| (0..100).map(|i| shift + (f64::from(i) / 9.0).sin()).collect::<Vec<f64>>();
+        let series = ["a", "b", "c", "d", "odd"]
+            .map(|name| fetched(name, END - 60 * 99, &wave(if name == "odd" { 90.0 } else { 10.0 })));
+        engine.merge(series.into(), END);
+        let ratios: Vec<Option<f64>> = engine.cycle(END, |_| true).issued.iter().map(|i| i.outlying_ratio).collect();
+        assert_eq!(ratios, [Some(0.0), Some(0.0), Some(0.0), Some(0.0), Some(1.0)]);
     }
 
     #[test]

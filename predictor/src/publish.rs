@@ -5,9 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use cloudpulse_common::exposition::{Kind, Page};
 use cloudpulse_common::names::{
-    ENSEMBLE, FORECAST, FORECAST_BIAS, FORECAST_BREACHES, FORECAST_COVERAGE, FORECAST_DEMOTED, FORECAST_LABEL,
-    FORECAST_PEAK, FORECAST_SKILL, FORECAST_TIMESTAMP, HORIZON_LABEL, LEVEL_LABEL, MODEL_LABEL, Metric,
-    PREDICTED_LABEL, QUANTILE_LABEL, RESERVED_LABELS,
+    ANOMALY_ALARMS, ANOMALY_SCORE, CAUSE_LABEL, ENSEMBLE, FORECAST, FORECAST_BIAS, FORECAST_BREACHES,
+    FORECAST_COVERAGE, FORECAST_DEMOTED, FORECAST_LABEL, FORECAST_PEAK, FORECAST_SKILL, FORECAST_TIMESTAMP,
+    HORIZON_LABEL, LEVEL_LABEL, MODEL_LABEL, Metric, OUTLIER_RATIO, PREDICTED_LABEL, QUANTILE_LABEL, RESERVED_LABELS,
 };
 use cloudpulse_common::query::Labels;
 use cloudpulse_forecast::live::{LEVELS, Standing};
@@ -27,6 +27,12 @@ pub struct Issued {
     pub path: Vec<(i64, Vec<f64>)>,
     /// Of the last breaches of the limit, how many no forecast had seen, and how many there were; absent without a limit.
     pub breaches: Option<(usize, usize)>,
+    /// How unusual the last value is; absent while too little is known.
+    pub anomaly_score: Option<f64>,
+    /// Alarms so far by cause.
+    pub alarms: Vec<(&'static str, u64)>,
+    /// Share of recent values in which the series differs from its group; absent where it is not compared.
+    pub outlying_ratio: Option<f64>,
 }
 
 /// A forecast for one horizon.
@@ -159,6 +165,32 @@ pub fn write_standing(page: &mut Page<'_>, batches: &[Arc<Batch>]) {
     });
 }
 
+/// Writes how unusual the last values are.
+pub fn write_anomalies(page: &mut Page<'_>, batches: &[Arc<Batch>]) {
+    for (metric, of) in [
+        (ANOMALY_SCORE, (|issued: &Issued| issued.anomaly_score) as fn(&Issued) -> Option<f64>),
+        (OUTLIER_RATIO, |issued| issued.outlying_ratio),
+    ] {
+        family(page, metric, batches, |page, name, batch, issued| {
+            if let Some(value) = of(issued) {
+                let mut labels = pairs(&issued.labels);
+                labels.push((FORECAST_LABEL, &batch.config.name));
+                page.sample(name, &labels, value);
+            }
+        });
+    }
+    page.family(ANOMALY_ALARMS.name, ANOMALY_ALARMS.help, Kind::Counter);
+    for batch in batches {
+        for issued in &batch.issued {
+            for (cause, count) in &issued.alarms {
+                let mut labels = pairs(&issued.labels);
+                labels.extend([(FORECAST_LABEL, batch.config.name.as_str()), (CAUSE_LABEL, *cause)]);
+                page.sample(ANOMALY_ALARMS.name, &labels, *count as f64);
+            }
+        }
+    }
+}
+
 /// A family with one entry for each horizon that has a standing.
 fn each_horizon<'b>(
     page: &mut Page<'_>,
@@ -263,7 +295,16 @@ mod tests {
             demoted_to: Some("persistence"),
         }];
         let (peaks, path) = (vec![(300, vec![0.75])], Vec::new());
-        let issued = vec![Issued { labels, horizons, peaks, path, breaches: Some((1, 3)) }];
+        let issued = vec![Issued {
+            labels,
+            horizons,
+            peaks,
+            path,
+            breaches: Some((1, 3)),
+            anomaly_score: Some(0.5),
+            alarms: vec![("fast", 2)],
+            outlying_ratio: None,
+        }];
         Batch { config: Arc::new(config), made_at: 1000, issued }
     }
 
@@ -311,6 +352,19 @@ mod tests {
                 format!("cloudpulse_forecast_breaches{{{labels},predicted=\"false\"}} 1"),
             ]
         );
+    }
+
+    #[test]
+    fn anomalies_are_shown() {
+        let mut buffer = Vec::new();
+        let mut page = Page::new(&mut buffer, Format::Text);
+        write_anomalies(&mut page, &[Arc::new(batch())]);
+        page.finish();
+        let text = String::from_utf8(buffer).unwrap();
+        let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let labels = "instance=\"a\",forecast=\"node-cpu\"";
+        let alarms = format!("cloudpulse_anomaly_alarms_total{{{labels},cause=\"fast\"}} 2");
+        assert_eq!(samples, [format!("cloudpulse_anomaly_score{{{labels}}} 0.5"), alarms]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::hash::Hasher as _;
 
 use cloudpulse_common::query::{Labels, Sample};
+use cloudpulse_forecast::anomaly::{Cause, Detector};
 use cloudpulse_forecast::ensemble::{AtHorizon, Ensemble};
 use cloudpulse_forecast::live::{Breaches, INTERVAL_QUANTILES, Scoreboard, Standing};
 use cloudpulse_forecast::tracker::{Schedule, Spec, Tracker};
@@ -30,6 +31,7 @@ pub(crate) struct Tracked {
     first: i64,
     boards: Vec<Scoreboard>,
     breaches: Breaches,
+    anomalies: Anomalies,
     /// Last grid point that was published: a second cycle of the same time does not count twice.
     issued: i64,
     /// Whether its first history is still being read.
@@ -43,7 +45,18 @@ struct Saved {
     first: i64,
     boards: Vec<Scoreboard>,
     breaches: Breaches,
+    anomalies: Anomalies,
     issued: i64,
+}
+
+/// How unusual the values of a series are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Anomalies {
+    detector: Detector,
+    /// Of the last value; absent while too little is known.
+    score: Option<f64>,
+    /// Alarms since the first forecast, by cause.
+    alarms: Vec<(Cause, u64)>,
 }
 
 impl Tracked {
@@ -59,7 +72,9 @@ impl Tracked {
         let boards = config.horizons.iter().map(|seconds| Scoreboard::new((seconds / config.step) as usize)).collect();
         let breaches = Breaches::new((lead_seconds(config) / config.step) as usize);
         let tracker = Tracker::new(ensemble, spec(config), warmup);
-        Self { tracker, first: i64::MAX, boards, breaches, issued: i64::MIN, warming: true }
+        let detector = Detector::new(config.step, config.anomaly);
+        let anomalies = Anomalies { detector, score: None, alarms: Vec::new() };
+        Self { tracker, first: i64::MAX, boards, breaches, anomalies, issued: i64::MIN, warming: true }
     }
 
     /// Ends the warm-up, once the first history has been pushed: from now on fits wait until they are allowed.
@@ -74,13 +89,14 @@ impl Tracked {
 
     /// Returns the series that was saved; `None` where the bytes do not fit the configuration or this program.
     pub(crate) fn restore(config: &ForecastConfig, ensemble: &Ensemble, labels: &Labels, saved: &[u8]) -> Option<Self> {
-        let Saved { tracker, first, boards, breaches, issued } = postcard::from_bytes(saved).ok()?;
+        let Saved { tracker, first, boards, breaches, mut anomalies, issued } = postcard::from_bytes(saved).ok()?;
+        anomalies.detector.set_options(config.anomaly);
         let horizons = config.horizons.iter().map(|seconds| (seconds / config.step) as usize);
         if !boards.iter().map(Scoreboard::horizon).eq(horizons) {
             return None;
         }
         let tracker = Tracker::restore(ensemble, spec(config), live(labels), &tracker)?;
-        Some(Self { tracker, first, boards, breaches, issued, warming: false })
+        Some(Self { tracker, first, boards, breaches, anomalies, issued, warming: false })
     }
 
     /// Returns what [`Tracked::restore`] understands.
@@ -90,6 +106,7 @@ impl Tracked {
             first: self.first,
             boards: self.boards.clone(),
             breaches: self.breaches.clone(),
+            anomalies: self.anomalies.clone(),
             issued: self.issued,
         };
         postcard::to_stdvec(&saved).unwrap_or_default()
@@ -118,6 +135,7 @@ impl Tracked {
                 self.breaches.observe(at, sample.value, limit);
             }
             if new {
+                self.anomalies.push(at * config.step, sample.value, self.warming);
                 for board in &mut self.boards {
                     board.resolve(self.tracker.history());
                 }
@@ -181,13 +199,42 @@ impl Tracked {
             .collect();
         self.issued = self.issued.max(now);
         let breaches = config.breach_above.map(|_| self.breaches.unpredicted());
-        Some(Issued { labels: published_labels(labels), horizons, peaks, path, breaches })
+        Some(Issued {
+            labels: published_labels(labels),
+            horizons,
+            peaks,
+            path,
+            breaches,
+            anomaly_score: self.anomalies.score,
+            alarms: self.anomalies.alarms.iter().map(|(cause, count)| (cause.as_str(), *count)).collect(),
+            outlying_ratio: None,
+        })
+    }
+
+    /// Returns the values of the last `count` grid points up to `end`; NaN where unknown.
+    pub(crate) fn window(&self, end: i64, count: i64) -> Vec<f64> {
+        (end - count + 1..=end).map(|at| self.tracker.history().get(at).unwrap_or(f64::NAN)).collect()
     }
 
     /// Returns the bytes that the series takes.
     pub(crate) fn bytes(&self) -> usize {
         self.tracker.bytes()
+            + self.anomalies.detector.memory_bytes()
             + self.boards.iter().map(|board| size_of::<Scoreboard>() + board.heap_bytes()).sum::<usize>()
+    }
+}
+
+impl Anomalies {
+    /// Judges a value; alarms of a past that was never watched are not counted.
+    fn push(&mut self, time: i64, value: f64, warming: bool) {
+        let verdict = self.detector.push(time, value);
+        self.score = verdict.filter(|_| self.detector.is_ready()).map(|verdict| verdict.score);
+        if let Some(verdict) = verdict.filter(|verdict| verdict.alarm && !warming) {
+            match self.alarms.iter_mut().find(|(cause, _)| *cause == verdict.cause) {
+                Some((_, count)) => *count += 1,
+                None => self.alarms.push((verdict.cause, 1)),
+            }
+        }
     }
 }
 

@@ -184,5 +184,5 @@ fn errors_say_what_where_and_how_to_mend_it() {
     let said = stderr(&run(&["check", config.to_str().unwrap()]));
     assert!(said.contains("prometheus.url: \"localhost\" is no URL; write it as http://HOST:PORT"), "{said}");
     std::fs::write(&config, "forecasts: [{name: a, query: up}]").unwrap();
-    assert!(stdout(&run(&["check", config.to_str().unwrap()])).contains("29 published series"));
+    assert!(stdout(&run(&["check", config.to_str().unwrap()])).contains("30 published series"));
 }

@@ -72,6 +72,7 @@ fn page(board: Board, clock: Clock, metrics: Metrics) -> MetricsPage {
         let batches = board.fresh(clock.now());
         publish::write(&mut page, &batches);
         publish::write_standing(&mut page, &batches);
+        publish::write_anomalies(&mut page, &batches);
         page.registry(&metrics.registry);
         page.finish();
         buffer

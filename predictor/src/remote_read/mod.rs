@@ -193,6 +193,9 @@ mod tests {
             peaks: Vec::new(),
             path: vec![(1000, vec![0.0, 0.0]), (1300, vec![0.3, 0.6]), (1900, vec![0.3, f64::NAN])],
             breaches: None,
+            anomaly_score: None,
+            alarms: Vec::new(),
+            outlying_ratio: None,
         };
         Arc::new(Batch { config: Arc::new(config), made_at: 1000, issued: vec![issued("b"), issued("a")] })
     }
