@@ -6,8 +6,12 @@
 //! The additive model with a piecewise-linear trend is linear in its parameters, so that its MAP is a ridge and lasso
 //! regression on sufficient statistics: no iteration over the data, no sampling, no approximation.
 
+mod gauss_newton;
+mod grid;
 pub mod interval;
+mod lasso;
 pub(crate) mod linalg;
+mod multiplicative;
 pub mod optimizer;
 pub mod plan;
 pub mod solver;
