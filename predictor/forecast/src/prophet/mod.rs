@@ -14,5 +14,6 @@ pub(crate) mod linalg;
 mod multiplicative;
 pub mod optimizer;
 pub mod plan;
+pub mod seasons;
 pub mod solver;
 mod statistics;
