@@ -11,6 +11,7 @@
 //! the lasso in δ is solved by a feature-sign search (Lee, Battle, Raina and Ng, 2006), which is exact and finite; for a
 //! given θ the root in s is closed form. Both are alternated, with Aitken's steps in ln s.
 
+use super::aitken::Aitken;
 use super::lasso::{Search, lasso};
 use super::linalg::{backward, cholesky, dot, forward};
 
@@ -244,40 +245,6 @@ pub(crate) struct Alternation {
     pub(crate) steps: u32,
 }
 
-/// Aitken's acceleration of ln s ← ln φ(s), φ being one alternation.
-///
-/// φ rises with s: a larger s means a stronger prior and a larger RSS. So a plain step never jumps over the root, and the
-/// sign of its length tells on which side the root lies. An accelerated step that leaves the bracket is not taken.
-#[derive(Debug)]
-struct Aitken {
-    last: Option<(f64, f64)>,
-    low: f64,
-    high: f64,
-}
-
-impl Default for Aitken {
-    fn default() -> Self {
-        Self { last: None, low: f64::NEG_INFINITY, high: f64::INFINITY }
-    }
-}
-
-impl Aitken {
-    /// Returns the next ln s after the alternation that led from `at` to `to`.
-    fn next(&mut self, at: f64, to: f64) -> f64 {
-        let gap = to - at;
-        if gap > 0.0 {
-            self.low = self.low.max(at);
-        } else {
-            self.high = self.high.min(at);
-        }
-        let slope = self.last.map_or(f64::NAN, |(earlier, before)| (gap - before) / (at - earlier));
-        self.last = Some((at, gap));
-        let accelerated = at - gap / slope;
-        // Beyond 20 plain steps the two gaps are too alike to say how far.
-        if slope < -0.05 && accelerated > self.low && accelerated < self.high { accelerated } else { to }
-    }
-}
-
 /// Buffers kept over the alternations.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
@@ -330,6 +297,50 @@ mod tests {
         assert_eq!(problem.solve(), Err(SolveError::NotFinite));
     }
 
+    /// Alternates plainly. Returns F and the number of alternations.
+    fn alternate_plainly(problem: &Problem<'_>) -> (f64, u32) {
+        let mut theta = vec![0.0; problem.ridge + problem.lasso];
+        let mut sigma = 0.3 * (problem.yty / problem.count).sqrt().max(1e-6);
+        let mut workspace = Workspace::default();
+        for alternation in 1..10_000 {
+            problem.solve_theta(sigma, &mut theta, &mut workspace).unwrap();
+            let next = sigma_of(problem.count, problem.rss(&theta));
+            let change = (next - sigma).abs() / sigma;
+            sigma = next;
+            if change < SIGMA_TOLERANCE {
+                return (problem.objective(&theta, sigma), alternation);
+            }
+        }
+        panic!("no end");
+    }
+
+    #[test]
+    fn aitken_steps_shorten_a_slow_alternation_and_end_at_the_same_point() {
+        // A line with a prior so strong that the noise and the slope trade places slowly.
+        let count = 40;
+        let t: Vec<f64> = (0..count).map(|i| f64::from(i) / f64::from(count)).collect();
+        let y: Vec<f64> = t.iter().enumerate().map(|(i, t)| t + 0.3 * (i as f64 * 2.4).sin()).collect();
+        let gram = [dot(&t, &t)];
+        let zty = [dot(&t, &y)];
+        let precision = [60.0];
+        let problem = Problem {
+            gram: &gram,
+            zty: &zty,
+            yty: dot(&y, &y),
+            count: f64::from(count),
+            ridge: 1,
+            lasso: 0,
+            precision: &precision,
+            tau: 1.0,
+        };
+        let (objective, alternations) = alternate_plainly(&problem);
+        let solution = problem.solve().unwrap();
+        assert!(alternations >= 20, "{alternations}");
+        assert!(solution.alternations * 2 <= alternations, "{} of {alternations}", solution.alternations);
+        assert!((solution.objective - objective).abs() < 1e-9, "{} {objective}", solution.objective);
+        assert!(problem.kkt_violation(&solution) < 1e-9);
+    }
+
     proptest! {
         #[test]
         fn a_solution_satisfies_the_optimality_conditions(
@@ -350,6 +361,9 @@ mod tests {
             let problem = Problem { gram: &gram, zty: &zty, yty, count: rows.len() as f64, ridge: 3, lasso: 4, precision: &[0.04; 3], tau };
             let solution = problem.solve().unwrap();
             prop_assert!(problem.kkt_violation(&solution) < 1e-6, "{}", problem.kkt_violation(&solution));
+            let (plain, alternations) = alternate_plainly(&problem);
+            prop_assert!(solution.objective <= plain + 1e-7, "{} {plain}", solution.objective);
+            prop_assert!(solution.alternations <= alternations + 3, "{} {alternations}", solution.alternations);
             // No point nearby is better.
             for i in 0..size {
                 for step in [-1e-3, 1e-3] {
