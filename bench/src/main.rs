@@ -5,7 +5,7 @@
 
 mod accuracy;
 mod exporter;
-mod prophet;
+mod speed;
 mod table;
 
 use std::path::PathBuf;
@@ -30,8 +30,8 @@ struct Args {
 enum Which {
     /// The exporter beside node_exporter: CPU per scrape, memory, latency, size.
     Exporter,
-    /// The Prophet fit beside Python Prophet: time, objective, forecast.
-    Prophet,
+    /// The Prophet fit beside Python Prophet and Stan in WebAssembly: time, posterior, forecast.
+    Speed,
     /// The forecast beside persistence, seasonal naive and the last two hours' quantiles, on traces.
     Accuracy,
 }
@@ -42,8 +42,8 @@ async fn main() -> anyhow::Result<()> {
     if matches!(which, None | Some(Which::Exporter)) {
         exporter::run().await?;
     }
-    if matches!(which, None | Some(Which::Prophet)) {
-        prophet::run()?;
+    if matches!(which, None | Some(Which::Speed)) {
+        speed::run()?;
     }
     if matches!(which, None | Some(Which::Accuracy)) {
         accuracy::run(&traces, origins)?;

@@ -11,7 +11,7 @@
 //! the residuals' curvature Σ r·∇²μ (Newton's, which converges quadratically) where that has a minimum, and J'J (Gauss and
 //! Newton's, which always has) where not.
 
-use super::solver::{Problem, Solution, SolveError, Workspace, sigma_of};
+use super::solver::{Problem, SIGMA_TOLERANCE, Solution, SolveError, Workspace, sigma_of};
 
 /// A mean function μ(θ) with the data it is compared with.
 pub(crate) trait Mean {
@@ -50,6 +50,10 @@ const ROUNDING: f64 = 1e-14;
 /// But never more than this, in nats.
 const MOST_ROUNDING: f64 = 1e-8;
 const MAX_PASSES: u32 = 100;
+/// Tolerance of s in the first pass, relative: the model is rough there.
+const FIRST_SIGMA_TOLERANCE: f64 = 1e-2;
+/// Later it is this share of the last fall of F, relative.
+const SIGMA_TOLERANCE_SHARE: f64 = 1e-3;
 /// A step is halved at most this often.
 const MAX_HALVINGS: u32 = 30;
 
@@ -129,19 +133,22 @@ pub(crate) fn solve(mean: &mut impl Mean, priors: &Priors<'_>, start: Vec<f64>) 
         return Err(SolveError::NotFinite);
     }
     let (mut alternations, mut steps) = (0, 0);
+    let mut tolerance = FIRST_SIGMA_TOLERANCE;
+    // Newton's matrix hardly ever has a minimum at the start.
+    let mut curvatures: &[Curvature] = &[Curvature::GaussNewton];
     for _ in 0..MAX_PASSES {
         let before = here.objective;
         let mut moved = false;
-        for curvature in [Curvature::Newton, Curvature::GaussNewton] {
-            model.take(mean, &here.theta, here.rss, curvature);
+        for curvature in curvatures {
+            model.take(mean, &here.theta, here.rss, *curvature);
             let mut target = here.theta.clone();
-            match model.problem(priors).alternate(here.sigma, &mut target, &mut workspace) {
+            match model.problem(priors).alternate(here.sigma, tolerance, &mut target, &mut workspace) {
                 Ok(end) => {
                     alternations += end.alternations;
                     steps += end.steps;
                 }
                 // No minimum with Newton's matrix; Gauss and Newton's has one.
-                Err(_) if curvature == Curvature::Newton => continue,
+                Err(_) if *curvature == Curvature::Newton => continue,
                 Err(error) => return Err(error),
             }
             if let Some(better) = step_back(mean, priors, &here, &target) {
@@ -151,9 +158,12 @@ pub(crate) fn solve(mean: &mut impl Mean, priors: &Priors<'_>, start: Vec<f64>) 
             }
             mean.move_to(&here.theta);
         }
-        if !moved || before - here.objective < TOLERANCE * before.abs().max(1.0) {
+        let fall = (before - here.objective) / before.abs().max(1.0);
+        if !moved || fall < TOLERANCE {
             break;
         }
+        tolerance = (SIGMA_TOLERANCE_SHARE * fall).clamp(SIGMA_TOLERANCE, tolerance);
+        curvatures = &[Curvature::Newton, Curvature::GaussNewton];
     }
     let Point { theta, sigma, objective, .. } = here;
     Ok(Solution { theta, sigma, objective, alternations, steps })

@@ -318,7 +318,8 @@ mod tests {
     #[test]
     fn finds_the_seasons_that_are_there() {
         let trend = |day: f64| 100.0 + 2.0 * day - 3.0 * (day - 12.0).max(0.0);
-        let cases: [(&str, fn(f64) -> f64, Vec<Season>); 4] = [
+        type Curve = fn(f64) -> f64;
+        let cases: [(&str, Curve, Vec<Season>); 4] = [
             ("daily", |day| daily(day), vec![Season::DAY]),
             ("weekly", |day| weekly(day), vec![Season::WEEK]),
             ("both", |day| daily(day) + weekly(day), vec![Season::DAY, Season::WEEK]),

@@ -73,7 +73,7 @@ pub enum SolveError {
 }
 
 /// Alternations stop when s changes by less than this share.
-const SIGMA_TOLERANCE: f64 = 1e-10;
+pub(crate) const SIGMA_TOLERANCE: f64 = 1e-10;
 /// 3 to 22 alternations are needed on real series.
 const MAX_ALTERNATIONS: u32 = 200;
 
@@ -86,18 +86,20 @@ impl Problem<'_> {
         let mut theta = vec![0.0; self.ridge + self.lasso];
         let start = 0.3 * (self.yty / self.count).sqrt().max(1e-6);
         let Alternation { sigma, alternations, steps } =
-            self.alternate(start, &mut theta, &mut Workspace::default())?;
+            self.alternate(start, SIGMA_TOLERANCE, &mut theta, &mut Workspace::default())?;
         let objective = self.objective(&theta, sigma);
         Ok(Solution { theta, sigma, objective, alternations, steps })
     }
 
-    /// Minimises in θ and s together, from the start in `theta` and `sigma`.
+    /// Minimises in θ and s together, from the start in `theta` and `sigma`, until s changes by less than `tolerance`,
+    /// relative.
     ///
     /// # Errors
     /// As [`Problem::solve`]; `theta` is then of no use.
     pub(crate) fn alternate(
         &self,
         mut sigma: f64,
+        tolerance: f64,
         theta: &mut [f64],
         workspace: &mut Workspace,
     ) -> Result<Alternation, SolveError> {
@@ -111,7 +113,7 @@ impl Problem<'_> {
             steps += self.solve_theta(sigma, theta, workspace)?;
             let next = sigma_of(self.count, self.rss(theta));
             let change = (next - sigma).abs() / sigma;
-            if change < SIGMA_TOLERANCE {
+            if change < tolerance {
                 sigma = next;
                 break;
             }
