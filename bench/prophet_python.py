@@ -1,18 +1,17 @@
 #!/usr/bin/env python3
-"""Fits Python Prophet to a series and says how long it took: the peer of the Prophet benchmark.
+"""Fits Python Prophet to a series as asked and says what CPU time it took: the peer of the Prophet benchmark.
 
-In: a CSV file of `timestamp,value` (Unix seconds, a header line, one row per sample, the step constant). For each size n the
-first n rows are the history. Out: one JSON object per size and line on stdout; progress on stderr.
+    echo "2000 additive" | prophet_python.py --csv series.csv
 
-    prophet_python.py --csv series.csv --sizes 2000,10000 --repeats 3
-    prophet_python.py --generate series.csv --points 10288      # writes the benchmark's own series
+In: a CSV file of `timestamp,value` (Unix seconds, a header line, one row per sample, the step constant), and on stdin one
+request a line: a size n and a seasonality mode. The first n rows are the history. Out: when it is ready an empty line, then one
+JSON object a request, on stdout; progress on stderr. One fit a request, so that the caller can take turns with its own.
 
-The model: linear trend with 25 changepoints (prior scale 0.05), daily season of order 4 and weekly season of order 3,
-additive, no uncertainty samples. Only `fit` is timed; a small fit before warms the caches. One thread.
+The model: linear trend with 25 changepoints (prior scale 0.05), daily season of order 4 and weekly season of order 3, no
+uncertainty samples. Only `fit` is timed; a small fit before warms the caches. One thread.
 
-Fields: `n`; `step_seconds`; `algorithm`; `seconds`, one per repeat; `negative_log_posterior`, lower is better, up to a constant that
-all solvers share, in Prophet's scaled units; `y_scale`; `sigma`, the noise in scaled units; `first_forecast_timestamp`; `yhat`,
-the forecast of the next `--horizon` steps in the unit of the series; `versions`.
+Fields: `n`; `mode`; `algorithm`; `cpu_seconds`; `negative_log_posterior`, lower is better, up to a constant that all solvers
+share, in Prophet's scaled units; `yhat`, the forecast of the next `--horizon` steps in the unit of the series; `versions`.
 """
 
 import argparse
@@ -21,8 +20,8 @@ import json
 import math
 import os
 import platform
+import resource
 import sys
-import time
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before numpy is loaded
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -31,6 +30,7 @@ CHANGEPOINTS = 25
 CHANGEPOINT_PRIOR_SCALE = 0.05
 DAILY_ORDER = 4
 WEEKLY_ORDER = 3
+MODES = ("additive", "multiplicative")
 
 
 def read_series(path):
@@ -50,28 +50,6 @@ def read_series(path):
     return timestamps, values
 
 
-def generate(path, points, seed):
-    """Writes a series: daily and weekly sine, a trend with random breaks, AR(1) noise, a floor at 0.1; 5-minute step."""
-    import numpy as np
-
-    rng = np.random.default_rng(seed)
-    step = 300
-    start = 1_700_000_100  # a multiple of the step
-    day = np.arange(points) * step / 86_400
-    season = 10 * np.sin(2 * np.pi * day) + 4 * np.sin(2 * np.pi * day / 7)
-    slope_changes = np.where(rng.random(points) < 1 / 1000, rng.normal(0, 0.002, points), 0.0)
-    trend = 40 + np.cumsum(np.cumsum(slope_changes))
-    noise = np.empty(points)
-    last = 0.0
-    for i, innovation in enumerate(rng.normal(0, 2, points)):
-        last = 0.7 * last + innovation
-        noise[i] = last
-    values = np.maximum(trend + season + noise, 0.1)
-    with open(path, "w", newline="") as file:
-        file.write("timestamp,value\n")
-        file.writelines(f"{start + i * step},{value!r}\n" for i, value in enumerate(values.tolist()))
-
-
 def negative_log_posterior(model):
     """Returns T ln s + RSS/(2s²) + k²/50 + m²/50 + Σ|δ|/τ + Σβ²/(2sd²) + 2s² at the fitted parameters, as Stan's model has it."""
     import numpy as np
@@ -82,7 +60,9 @@ def negative_log_posterior(model):
     k, m, sigma = (float(np.ravel(model.params[name])[0]) for name in ("k", "m", "sigma_obs"))
     delta, beta = (np.ravel(model.params[name]) for name in ("delta", "beta"))
     hinges = np.maximum(t[:, None] - model.changepoints_t[None, :], 0)
-    residual = y - (k * t + m + hinges @ delta + features.to_numpy() @ beta)
+    trend, season = k * t + m + hinges @ delta, features.to_numpy() @ beta
+    multiplicative = model.seasonality_mode == "multiplicative"
+    residual = y - (trend * (1 + season) if multiplicative else trend + season)
     return float(
         len(t) * math.log(sigma)
         + residual @ residual / (2 * sigma**2)
@@ -94,7 +74,7 @@ def negative_log_posterior(model):
     )
 
 
-def new_model():
+def new_model(mode):
     from prophet import Prophet
 
     return Prophet(
@@ -104,13 +84,19 @@ def new_model():
         daily_seasonality=DAILY_ORDER,
         weekly_seasonality=WEEKLY_ORDER,
         yearly_seasonality=False,
-        seasonality_mode="additive",
+        seasonality_mode=mode,
         uncertainty_samples=0,
     )
 
 
-def measure(timestamps, values, n, repeats, horizon, algorithm):
-    """Returns the JSON object of one size."""
+def cpu_seconds():
+    """Returns the CPU time of this process and of its children that have ended, Stan's program among them."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def measure(timestamps, values, n, mode, horizon, algorithm):
+    """Returns the JSON object of one fit."""
     import cmdstanpy
     import numpy
     import pandas
@@ -119,24 +105,18 @@ def measure(timestamps, values, n, repeats, horizon, algorithm):
     step = timestamps[1] - timestamps[0]
     history = pandas.DataFrame({"ds": pandas.to_datetime(timestamps[:n], unit="s"), "y": values[:n]})
     options = {} if algorithm == "lbfgs" else {"algorithm": "Newton"}
-    seconds = []
-    for repeat in range(repeats):
-        model = new_model()
-        started = time.perf_counter()
-        model.fit(history, **options)
-        seconds.append(time.perf_counter() - started)
-        print(f"n={n} repeat {repeat + 1}/{repeats}: {seconds[-1]:.3f} s", file=sys.stderr)
+    model = new_model(mode)
+    started = cpu_seconds()
+    model.fit(history, **options)
+    seconds = cpu_seconds() - started
     first = timestamps[n - 1] + step
     future = pandas.DataFrame({"ds": pandas.to_datetime([first + i * step for i in range(horizon)], unit="s")})
     return {
         "n": n,
-        "step_seconds": step,
+        "mode": mode,
         "algorithm": algorithm,
-        "seconds": seconds,
+        "cpu_seconds": seconds,
         "negative_log_posterior": negative_log_posterior(model),
-        "y_scale": float(model.y_scale),
-        "sigma": float(numpy.ravel(model.params["sigma_obs"])[0]),
-        "first_forecast_timestamp": first,
         "yhat": model.predict(future)["yhat"].tolist(),
         "versions": {
             "python": platform.python_version(),
@@ -156,13 +136,7 @@ def positive(text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--csv", metavar="FILE", help="read the series from this file and measure")
-    source.add_argument("--generate", metavar="FILE", help="write the benchmark's own series to this file and stop")
-    parser.add_argument("--points", type=positive, default=10_288, help="samples that --generate writes (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="seed of --generate (default: %(default)s)")
-    parser.add_argument("--sizes", default="2000,10000", help="history lengths, comma-separated (default: %(default)s)")
-    parser.add_argument("--repeats", type=positive, default=3, help="timed fits per size (default: %(default)s)")
+    parser.add_argument("--csv", metavar="FILE", required=True, help="the series")
     parser.add_argument("--horizon", type=positive, default=288, help="steps to forecast (default: %(default)s)")
     parser.add_argument(
         "--algorithm",
@@ -172,13 +146,7 @@ def main():
     )
     args = parser.parse_args()
 
-    if args.generate:
-        generate(args.generate, args.points, args.seed)
-        return
     timestamps, values = read_series(args.csv)
-    sizes = [positive(size) for size in args.sizes.split(",")]
-    if max(sizes) > len(values):
-        sys.exit(f"{args.csv}: {len(values)} rows, {max(sizes)} are needed")
 
     import logging
 
@@ -187,9 +155,15 @@ def main():
     import pandas
 
     warm = pandas.DataFrame({"ds": pandas.to_datetime(timestamps[:500], unit="s"), "y": values[:500]})
-    new_model().fit(warm)
-    for n in sizes:
-        print(json.dumps(measure(timestamps, values, n, args.repeats, args.horizon, args.algorithm)), flush=True)
+    for mode in MODES:
+        new_model(mode).fit(warm)
+    print(flush=True)
+    for line in sys.stdin:
+        size, mode = line.split()
+        n = positive(size)
+        if n > len(values) or mode not in MODES:
+            sys.exit(f"cannot fit {line!r}: there are {len(values)} rows")
+        print(json.dumps(measure(timestamps, values, n, mode, args.horizon, args.algorithm)), flush=True)
 
 
 if __name__ == "__main__":

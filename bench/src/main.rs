@@ -6,7 +6,7 @@
 mod accuracy;
 mod cycle;
 mod exporter;
-mod prophet;
+mod speed;
 mod table;
 
 use std::path::PathBuf;
@@ -31,8 +31,8 @@ struct Args {
 enum Which {
     /// The exporter beside node_exporter: CPU per scrape, memory, latency, size.
     Exporter,
-    /// The Prophet fit beside Python Prophet: time, objective, forecast.
-    Prophet,
+    /// The Prophet fit beside Python Prophet and Stan in WebAssembly: time, posterior, forecast.
+    Speed,
     /// The predictor's cycle for 100, 1,000 and 10,000 series: time, CPU, memory.
     Cycle {
         /// Numbers of series.
@@ -49,8 +49,8 @@ async fn main() -> anyhow::Result<()> {
     if matches!(which, None | Some(Which::Exporter)) {
         exporter::run().await?;
     }
-    if matches!(which, None | Some(Which::Prophet)) {
-        prophet::run()?;
+    if matches!(which, None | Some(Which::Speed)) {
+        speed::run()?;
     }
     match &which {
         None => cycle::run(&[100, 1000, 10_000]).await?,

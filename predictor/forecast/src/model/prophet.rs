@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::ses::Smoothed;
 use super::{Memory, Model, restored, saved};
 use crate::history::History;
-use crate::prophet::plan::{GridFit, GridPlan, PlanSpec};
+use crate::prophet::plan::{GridFit, GridPlan, PlanSpec, Season, SeasonalityMode};
+use crate::prophet::seasons::choose;
 
 /// Fits are made this often.
 const REFIT_SECONDS: i64 = 900;
@@ -16,6 +17,8 @@ const REFIT_SECONDS: i64 = 900;
 const MAX_COUNT: usize = 8064;
 /// A history longer than two of these is cut to a multiple of it, so that plans are shared.
 const COUNT_QUANTUM: usize = 144;
+/// Seasons are chosen anew this often; a fit costs less than the choice.
+const CHOOSE_SECONDS: i64 = 6 * 3600;
 /// Fewer means than this make no fit.
 const MIN_COUNT: usize = 12;
 /// Residuals that are smoothed after a fit.
@@ -23,10 +26,26 @@ const RESIDUALS: i64 = 300;
 /// Plans kept; a plan of 8,064 samples takes some 30 kB.
 const MAX_PLANS: usize = 128;
 
-/// Plans by number of means and their distance in seconds; shared by all series.
-type Plans = Arc<Mutex<HashMap<(usize, i64), Arc<GridPlan>>>>;
+/// What a plan depends on: number of means, their distance in seconds, seasons and how they go with the trend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Key {
+    count: usize,
+    step_seconds: i64,
+    seasons: Seasons,
+}
 
-/// Forecasts with Prophet's exact maximum a posteriori on five-minute means: `prophet` is its curve, `prophet_ses` the
+/// The seasons of a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Seasons {
+    day: bool,
+    week: bool,
+    is_multiplicative: bool,
+}
+
+/// Plans, shared by all series.
+type Plans = Arc<Mutex<HashMap<Key, Arc<GridPlan>>>>;
+
+/// Forecasts with Prophet's exact maximum a posteriori on five-minute means, with the seasons that the history speaks for: `prophet` is its curve, `prophet_ses` the
 /// curve plus the smoothed level of the residuals since.
 #[derive(Debug, Default)]
 pub struct Prophet {
@@ -39,24 +58,24 @@ impl Model for Prophet {
     }
 
     fn start(&self, _step: i64, _horizons: &[usize]) -> Box<dyn Memory> {
-        Box::new(Curve { plans: Arc::clone(&self.plans), fit: None, residual: Smoothed::new() })
+        Box::new(Curve { plans: Arc::clone(&self.plans), chosen: None, fit: None, residual: Smoothed::new() })
     }
 
     fn refit_seconds(&self) -> Option<i64> {
         Some(REFIT_SECONDS)
     }
 
-    fn restore(&self, step: i64, _horizons: &[usize], bytes: &[u8]) -> Option<Box<dyn Memory>> {
-        let Saved { fit, residual } = restored(bytes)?;
+    fn restore(&self, _step: i64, _horizons: &[usize], bytes: &[u8]) -> Option<Box<dyn Memory>> {
+        let Saved { chosen, fit, residual } = restored(bytes)?;
         let fit = match fit {
             None => None,
-            Some(SavedFit { fit, count, first_mean, width }) => {
-                let plan = plan(&self.plans, count, width * step)?;
+            Some(SavedFit { fit, key, first_mean, width }) => {
+                let plan = plan(&self.plans, key)?;
                 plan.fits(&fit).then_some(())?;
-                Some(Placed { plan, fit, first_mean, width })
+                Some(Placed { plan, key, fit, first_mean, width })
             }
         };
-        Some(Box::new(Curve { plans: Arc::clone(&self.plans), fit, residual }))
+        Some(Box::new(Curve { plans: Arc::clone(&self.plans), chosen, fit, residual }))
     }
 }
 
@@ -64,12 +83,15 @@ impl Model for Prophet {
 #[derive(Debug)]
 struct Curve {
     plans: Plans,
+    /// Grid point at which the seasons were chosen, and which.
+    chosen: Option<(i64, Seasons)>,
     fit: Option<Placed>,
     residual: Smoothed,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Saved {
+    chosen: Option<(i64, Seasons)>,
     fit: Option<SavedFit>,
     residual: Smoothed,
 }
@@ -77,7 +99,7 @@ struct Saved {
 #[derive(Serialize, Deserialize)]
 struct SavedFit {
     fit: GridFit,
-    count: usize,
+    key: Key,
     first_mean: i64,
     width: i64,
 }
@@ -92,7 +114,12 @@ impl Memory for Curve {
 
     fn refit(&mut self, history: &History) {
         let Some(now) = history.now() else { return };
-        let Some(fit) = fit_at(&self.plans, history, now) else { return };
+        let valid = history.steps(CHOOSE_SECONDS) as i64;
+        let chosen = self.chosen.filter(|(at, _)| now - at < valid).map(|(_, seasons)| seasons);
+        let Some(fit) = fit_at(&self.plans, history, now, chosen) else { return };
+        if chosen.is_none() {
+            self.chosen = Some((now, fit.key.seasons));
+        }
         let mut residual = Smoothed::new();
         for at in (now - RESIDUALS + 1).max(history.first())..=now {
             if let Some(value) = history.get(at) {
@@ -118,11 +145,11 @@ impl Memory for Curve {
     fn save(&self) -> Vec<u8> {
         let fit = self.fit.as_ref().map(|placed| SavedFit {
             fit: placed.fit.clone(),
-            count: placed.plan.count(),
+            key: placed.key,
             first_mean: placed.first_mean,
             width: placed.width,
         });
-        saved(&Saved { fit, residual: self.residual.clone() })
+        saved(&Saved { chosen: self.chosen, fit, residual: self.residual.clone() })
     }
 
     fn heap_bytes(&self) -> usize {
@@ -135,6 +162,7 @@ impl Memory for Curve {
 #[derive(Debug, Clone)]
 pub(crate) struct Placed {
     plan: Arc<GridPlan>,
+    key: Key,
     fit: GridFit,
     /// First five-minute mean, counted since the epoch.
     first_mean: i64,
@@ -162,12 +190,12 @@ impl Placed {
 impl Prophet {
     /// Returns a fit on all that is kept; `None` where there is too little.
     pub(crate) fn fit(&self, history: &History) -> Option<Placed> {
-        fit_at(&self.plans, history, history.now()?)
+        fit_at(&self.plans, history, history.now()?, None)
     }
 }
 
-/// Fits on the means that ended at or before the grid point `now`.
-fn fit_at(plans: &Plans, history: &History, now: i64) -> Option<Placed> {
+/// Fits on the means that ended at or before the grid point `now`, with the given seasons or those that the means speak for.
+fn fit_at(plans: &Plans, history: &History, now: i64, seasons: Option<Seasons>) -> Option<Placed> {
     let width = history.width();
     let first = history.first_bucket();
     let end = (now + 1).div_euclid(width);
@@ -184,23 +212,44 @@ fn fit_at(plans: &Plans, history: &History, now: i64) -> Option<Placed> {
     if values.iter().filter(|value| value.is_finite()).count() < MIN_COUNT {
         return None;
     }
-    let plan = plan(plans, count, width * history.step())?;
+    let step_seconds = width * history.step();
+    let seasons = seasons.unwrap_or_else(|| {
+        let choice = choose(&values, step_seconds as f64, &[Season::DAY, Season::WEEK]);
+        Seasons {
+            day: choice.seasons.contains(&Season::DAY),
+            week: choice.seasons.contains(&Season::WEEK),
+            is_multiplicative: choice.seasonality_mode == SeasonalityMode::Multiplicative,
+        }
+    });
+    let key = Key { count, step_seconds, seasons };
+    let plan = plan(plans, key)?;
     let fit = plan.fit(&values).ok()?;
-    Some(Placed { plan, fit, first_mean, width })
+    Some(Placed { plan, key, fit, first_mean, width })
 }
 
-fn plan(plans: &Plans, count: usize, step_seconds: i64) -> Option<Arc<GridPlan>> {
-    if !(MIN_COUNT..=MAX_COUNT).contains(&count) {
+fn plan(plans: &Plans, key: Key) -> Option<Arc<GridPlan>> {
+    let Key { count, step_seconds, seasons } = key;
+    if !(MIN_COUNT..=MAX_COUNT).contains(&count) || step_seconds < 1 {
         return None;
     }
     let mut plans = plans.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(plan) = plans.get(&(count, step_seconds)) {
+    if let Some(plan) = plans.get(&key) {
         return Some(Arc::clone(plan));
     }
     if plans.len() >= MAX_PLANS {
         plans.clear();
     }
-    let plan = Arc::new(GridPlan::new(&PlanSpec::prophet(count, step_seconds as f64)).ok()?);
-    plans.insert((count, step_seconds), Arc::clone(&plan));
+    let chosen = [(seasons.day, Season::DAY), (seasons.week, Season::WEEK)];
+    let spec = PlanSpec {
+        seasons: chosen.into_iter().filter(|(taken, _)| *taken).map(|(_, season)| season).collect(),
+        seasonality_mode: if seasons.is_multiplicative {
+            SeasonalityMode::Multiplicative
+        } else {
+            SeasonalityMode::Additive
+        },
+        ..PlanSpec::prophet(count, step_seconds as f64)
+    };
+    let plan = Arc::new(GridPlan::new(&spec).ok()?);
+    plans.insert(key, Arc::clone(&plan));
     Some(plan)
 }

@@ -5,11 +5,13 @@
 //! every start time and every refit. Missing samples (NaN) are left out of Z'y and y'y, and the Gram matrix is downdated
 //! by their rows.
 
-use std::f64::consts::TAU;
+use std::borrow::Cow;
 
+use super::gauss_newton::{self, Priors};
+use super::grid::{Grid, Projection, Sums};
 use super::interval::Uncertainty;
+use super::multiplicative::{GridMean, ProductMoments};
 use super::solver::{Problem, Solution, SolveError};
-use super::statistics::{Moments, RidgeLayout};
 
 /// A Fourier season.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,6 +40,15 @@ pub enum Growth {
     Flat,
 }
 
+/// How seasons and trend go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SeasonalityMode {
+    /// trend + seasons.
+    Additive,
+    /// trend · (1 + seasons): the swing grows with the level.
+    Multiplicative,
+}
+
 /// What a plan is made for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlanSpec {
@@ -49,6 +60,8 @@ pub struct PlanSpec {
     pub growth: Growth,
     /// Seasons, each with its prior.
     pub seasons: Vec<Season>,
+    /// How the seasons and the trend go together; Prophet's default is additive.
+    pub seasonality_mode: SeasonalityMode,
     /// Number of changepoints; Prophet's default is 25.
     pub changepoints: usize,
     /// Share of the history that holds changepoints; Prophet's default is 0.8.
@@ -68,6 +81,7 @@ impl PlanSpec {
             step_seconds,
             growth: Growth::Linear,
             seasons,
+            seasonality_mode: SeasonalityMode::Additive,
             changepoints: 25,
             changepoint_range: 0.8,
             changepoint_prior_scale: 0.05,
@@ -103,23 +117,53 @@ pub enum FitError {
 /// Everything about a fit that does not depend on the values.
 #[derive(Debug, Clone)]
 pub struct GridPlan {
-    count: usize,
-    layout: RidgeLayout,
-    ridge: usize,
-    changepoint_at: Vec<usize>,
-    changepoint_time: Vec<f64>,
-    frequencies: Vec<f64>,
-    gram: Vec<f64>,
+    grid: Grid,
+    design: Design,
     precision: Vec<f64>,
     tau: f64,
-    /// sin and cos of each frequency at 0..BLOCK.
-    table: Vec<f64>,
-    /// sin and cos of each frequency at the start of each block.
-    rotation: Vec<f64>,
 }
 
-/// Samples that share one table of sines; it stays in the first-level cache.
-const BLOCK: usize = 64;
+/// Products of the design matrix over the samples.
+#[derive(Debug, Clone)]
+enum Design {
+    /// Z'Z.
+    Additive(Vec<f64>),
+    Multiplicative(ProductMoments),
+}
+
+impl Design {
+    fn new(mode: SeasonalityMode, grid: &Grid, indices: impl Iterator<Item = usize>) -> Self {
+        match mode {
+            SeasonalityMode::Additive => Self::Additive(grid.gram(indices)),
+            SeasonalityMode::Multiplicative => Self::Multiplicative(ProductMoments::new(grid, indices)),
+        }
+    }
+
+    const fn mode(&self) -> SeasonalityMode {
+        match self {
+            Self::Additive(_) => SeasonalityMode::Additive,
+            Self::Multiplicative(_) => SeasonalityMode::Multiplicative,
+        }
+    }
+
+    /// Takes away the products over other samples, of the same mode.
+    fn subtract(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Additive(all), Self::Additive(gone)) => all.iter_mut().zip(gone).for_each(|(a, g)| *a -= g),
+            (Self::Multiplicative(all), Self::Multiplicative(gone)) => all.subtract(gone),
+            _ => {}
+        }
+    }
+}
+
+/// What a fit takes from the values of one series.
+#[derive(Debug)]
+struct Statistics<'a> {
+    design: Cow<'a, Design>,
+    projection: Projection,
+    known: usize,
+    scale: f64,
+}
 
 /// One fitted series.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -139,65 +183,129 @@ impl GridPlan {
         if spec.count < 2 {
             return Err(FitError::TooShort { got: spec.count, needed: 2 });
         }
-        let linear = spec.growth == Growth::Linear;
-        let layout = RidgeLayout::new(linear);
-        let changepoint_at = if linear { changepoint_indices(spec) } else { Vec::new() };
-        let last = (spec.count - 1) as f64;
-        let changepoint_time = changepoint_at.iter().map(|i| *i as f64 / last).collect::<Vec<_>>();
-        let mut frequencies = Vec::new();
-        let mut precision = vec![1.0 / 25.0; layout.first_column];
+        let grid = Grid::new(spec);
+        let mut precision = vec![1.0 / 25.0; grid.layout.first_column];
         for season in &spec.seasons {
-            for order in 1..=season.order {
-                frequencies.push(TAU * order as f64 * spec.step_seconds / season.period_seconds);
-                precision.extend([1.0 / (season.prior_scale * season.prior_scale); 2]);
-            }
+            precision.extend(vec![1.0 / (season.prior_scale * season.prior_scale); 2 * season.order]);
         }
-        let mut table = Vec::with_capacity(frequencies.len() * 2 * BLOCK);
-        let mut rotation = Vec::new();
-        for frequency in &frequencies {
-            table.extend((0..BLOCK).map(|i| (frequency * i as f64).sin()));
-            table.extend((0..BLOCK).map(|i| (frequency * i as f64).cos()));
-        }
-        for block in 0..spec.count.div_ceil(BLOCK) {
-            for frequency in &frequencies {
-                let (sin, cos) = (frequency * (block * BLOCK) as f64).sin_cos();
-                rotation.extend([sin, cos]);
-            }
-        }
-        let mut plan = Self {
-            count: spec.count,
-            layout,
-            ridge: layout.first_column + 2 * frequencies.len(),
-            changepoint_at,
-            changepoint_time,
-            frequencies,
-            gram: Vec::new(),
-            precision,
-            tau: spec.changepoint_prior_scale,
-            table,
-            rotation,
-        };
-        plan.gram = plan.gram_of(0..spec.count);
-        Ok(plan)
+        let design = Design::new(spec.seasonality_mode, &grid, 0..spec.count);
+        Ok(Self { grid, design, precision, tau: spec.changepoint_prior_scale })
     }
 
     /// Returns the number of samples that a series must have.
     pub const fn count(&self) -> usize {
-        self.count
+        self.grid.count
     }
 
     /// Returns whether a fit has as many parameters as the plan: a saved one may come from another plan.
     pub fn fits(&self, fit: &GridFit) -> bool {
-        fit.solution.theta.len() == self.ridge + self.changepoint_at.len()
+        fit.solution.theta.len() == self.grid.size()
     }
 
     /// Fits a series of the plan's length; NaN and infinite values are gaps.
     ///
+    /// With additive seasons this is the posterior's one maximum. With multiplicative ones it may have several: this is
+    /// the one reached from a flat trend without a season.
+    ///
     /// # Errors
     /// [`FitError`] for another length, fewer than two known samples, or no solution.
     pub fn fit(&self, values: &[f64]) -> Result<GridFit, FitError> {
-        if values.len() != self.count {
-            return Err(FitError::OtherLength { got: values.len(), planned: self.count });
+        let statistics = self.statistics(values)?;
+        let solution = match statistics.design.as_ref() {
+            Design::Additive(gram) => {
+                let zty = self.grid.zty(&statistics.projection);
+                self.problem(gram, &zty, statistics.projection.squares, statistics.known).solve()?
+            }
+            Design::Multiplicative(moments) => {
+                let mut mean = GridMean::new(&self.grid, moments, &statistics.projection);
+                let start = mean.start(statistics.known);
+                gauss_newton::solve(&mut mean, &self.priors(&statistics), start)?
+            }
+        };
+        Ok(GridFit { solution, scale: statistics.scale })
+    }
+
+    /// Returns the largest violation of the optimality conditions by `fit`, relative to 1/τ: near 0 at a maximum of the
+    /// posterior.
+    ///
+    /// # Errors
+    /// [`FitError`] for values that no fit can come from.
+    pub fn kkt_violation(&self, values: &[f64], fit: &GridFit) -> Result<f64, FitError> {
+        let statistics = self.statistics(values)?;
+        Ok(match statistics.design.as_ref() {
+            Design::Additive(gram) => {
+                let zty = self.grid.zty(&statistics.projection);
+                self.problem(gram, &zty, statistics.projection.squares, statistics.known).kkt_violation(&fit.solution)
+            }
+            Design::Multiplicative(moments) => {
+                let mut mean = GridMean::new(&self.grid, moments, &statistics.projection);
+                gauss_newton::kkt_violation(&mut mean, &self.priors(&statistics), &fit.solution)
+            }
+        })
+    }
+
+    /// Returns the curve at `index` samples after the first one, in the unit of the series; any index, whole or not,
+    /// inside the history or past it.
+    pub fn value_at(&self, fit: &GridFit, index: f64) -> f64 {
+        let theta = &fit.solution.theta;
+        let layout = self.grid.layout;
+        let t = self.grid.time(index);
+        let mut trend = theta[layout.offset] + layout.slope.map_or(0.0, |column| theta[column] * t);
+        for (delta, s) in theta[self.grid.ridge()..].iter().zip(&self.grid.changepoint_time) {
+            trend += delta * (t - s).max(0.0);
+        }
+        let seasons = self.seasons_at(fit, index);
+        fit.scale
+            * match self.design.mode() {
+                SeasonalityMode::Additive => trend + seasons,
+                SeasonalityMode::Multiplicative => trend * (1.0 + seasons),
+            }
+    }
+
+    /// Returns what the closed-form interval needs, in the unit of the series; with multiplicative seasons where these
+    /// are 0, see [`GridPlan::uncertainty_at`].
+    pub fn uncertainty(&self, fit: &GridFit) -> Uncertainty {
+        let changes = &fit.solution.theta[self.grid.ridge()..];
+        let mean_change = changes.iter().map(|d| d.abs()).sum::<f64>() / (changes.len().max(1)) as f64;
+        Uncertainty {
+            changepoints: changes.len() as f64,
+            mean_change: mean_change * fit.scale,
+            sigma: fit.solution.sigma * fit.scale,
+        }
+    }
+
+    /// Returns what the closed-form interval needs at `index` samples after the first one: a multiplicative season
+    /// multiplies the trend's changes too.
+    pub fn uncertainty_at(&self, fit: &GridFit, index: f64) -> Uncertainty {
+        let plain = self.uncertainty(fit);
+        match self.design.mode() {
+            SeasonalityMode::Additive => plain,
+            SeasonalityMode::Multiplicative => {
+                Uncertainty { mean_change: plain.mean_change * (1.0 + self.seasons_at(fit, index)).abs(), ..plain }
+            }
+        }
+    }
+
+    /// Returns the distance of an index past the history in history lengths, for [`Uncertainty::offset`].
+    pub fn distance(&self, index: f64) -> f64 {
+        self.grid.time(index) - 1.0
+    }
+
+    /// The sum of all seasons, in scaled units or as a share of the trend.
+    fn seasons_at(&self, fit: &GridFit, index: f64) -> f64 {
+        let coefficients = &fit.solution.theta[self.grid.layout.first_column..self.grid.ridge()];
+        let pairs = coefficients.chunks_exact(2).zip(&self.grid.frequencies);
+        pairs
+            .map(|(pair, frequency)| {
+                let (sin, cos) = (frequency * index).sin_cos();
+                pair[0] * sin + pair[1] * cos
+            })
+            .sum()
+    }
+
+    fn statistics<'a>(&'a self, values: &[f64]) -> Result<Statistics<'a>, FitError> {
+        if values.len() != self.grid.count {
+            return Err(FitError::OtherLength { got: values.len(), planned: self.grid.count });
         }
         let mut largest: f64 = 0.0;
         let mut known = 0_usize;
@@ -212,53 +320,18 @@ impl GridPlan {
         }
         let scale = if largest > 0.0 { largest } else { 1.0 };
         let filled: Vec<f64>;
-        let (clean, gram) = if known == self.count {
-            (values, None)
+        let (clean, design) = if known == self.grid.count {
+            (values, Cow::Borrowed(&self.design))
         } else {
             filled = values.iter().map(|value| if value.is_finite() { *value } else { 0.0 }).collect();
-            (filled.as_slice(), Some(self.downdated(values, known)))
+            (filled.as_slice(), Cow::Owned(self.downdated(values, known)))
         };
-        let (zty, yty) = self.project(clean, 1.0 / scale);
-        let solution = self.problem(gram.as_deref().unwrap_or(&self.gram), &zty, yty, known).solve()?;
-        Ok(GridFit { solution, scale })
-    }
-
-    /// Returns the largest violation of the optimality conditions by `fit` of a series without gaps, relative to 1/τ.
-    pub fn kkt_violation(&self, values: &[f64], fit: &GridFit) -> f64 {
-        let (zty, yty) = self.project(values, 1.0 / fit.scale);
-        self.problem(&self.gram, &zty, yty, self.count).kkt_violation(&fit.solution)
-    }
-
-    /// Returns the curve at `index` samples after the first one, in the unit of the series; any index, whole or not,
-    /// inside the history or past it.
-    pub fn value_at(&self, fit: &GridFit, index: f64) -> f64 {
-        let theta = &fit.solution.theta;
-        let t = index / (self.count - 1) as f64;
-        let mut sum = theta[self.layout.offset] + self.layout.slope.map_or(0.0, |column| theta[column] * t);
-        for (pair, frequency) in theta[self.layout.first_column..].chunks_exact(2).zip(&self.frequencies) {
-            let (sin, cos) = (frequency * index).sin_cos();
-            sum += pair[0] * sin + pair[1] * cos;
-        }
-        for (delta, s) in theta[self.ridge..].iter().zip(&self.changepoint_time) {
-            sum += delta * (t - s).max(0.0);
-        }
-        sum * fit.scale
-    }
-
-    /// Returns what the closed-form interval needs, in the unit of the series.
-    pub fn uncertainty(&self, fit: &GridFit) -> Uncertainty {
-        let changes = &fit.solution.theta[self.ridge..];
-        let mean_change = changes.iter().map(|d| d.abs()).sum::<f64>() / (changes.len().max(1)) as f64;
-        Uncertainty {
-            changepoints: changes.len() as f64,
-            mean_change: mean_change * fit.scale,
-            sigma: fit.solution.sigma * fit.scale,
-        }
-    }
-
-    /// Returns the distance of an index past the history in history lengths, for [`Uncertainty::offset`].
-    pub fn distance(&self, index: f64) -> f64 {
-        index / (self.count - 1) as f64 - 1.0
+        let sums = match self.design.mode() {
+            SeasonalityMode::Additive => Sums::Plain,
+            SeasonalityMode::Multiplicative => Sums::Timed,
+        };
+        let projection = self.grid.project(clean, 1.0 / scale, sums);
+        Ok(Statistics { design, projection, known, scale })
     }
 
     fn problem<'a>(&'a self, gram: &'a [f64], zty: &'a [f64], yty: f64, known: usize) -> Problem<'a> {
@@ -267,136 +340,33 @@ impl GridPlan {
             zty,
             yty,
             count: known as f64,
-            ridge: self.ridge,
-            lasso: self.changepoint_at.len(),
+            ridge: self.grid.ridge(),
+            lasso: self.grid.changepoint_at.len(),
             precision: &self.precision,
             tau: self.tau,
         }
     }
 
-    /// The Gram matrix of the known samples: by subtraction where few are missing, afresh where most are.
-    fn downdated(&self, values: &[f64], known: usize) -> Vec<f64> {
-        let indices = |keep: bool| (0..self.count).filter(move |i| values[*i].is_finite() == keep);
-        if 2 * known < self.count {
-            return self.gram_of(indices(true));
+    fn priors(&self, statistics: &Statistics<'_>) -> Priors<'_> {
+        Priors {
+            count: statistics.known as f64,
+            yty: statistics.projection.squares,
+            ridge: self.grid.ridge(),
+            lasso: self.grid.changepoint_at.len(),
+            precision: &self.precision,
+            tau: self.tau,
         }
-        let missing = self.gram_of(indices(false));
-        self.gram.iter().zip(missing).map(|(all, gone)| all - gone).collect()
     }
 
-    /// Z'Z over the rows at `indices`, ascending.
-    fn gram_of(&self, indices: impl Iterator<Item = usize>) -> Vec<f64> {
-        let size = self.ridge + self.changepoint_at.len();
-        let columns = 2 * self.frequencies.len();
-        let mut gram = vec![0.0; size * size];
-        let mut moments = Moments::new(self.changepoint_at.len(), columns);
-        let mut row = vec![0.0; self.ridge];
-        let mut segment = 0;
-        for i in indices {
-            while segment < self.changepoint_at.len() && i >= self.changepoint_at[segment] {
-                segment += 1;
-            }
-            let t = i as f64 / (self.count - 1) as f64;
-            if let Some(slope) = self.layout.slope {
-                row[slope] = t;
-            }
-            row[self.layout.offset] = 1.0;
-            for (pair, frequency) in row[self.layout.first_column..].chunks_exact_mut(2).zip(&self.frequencies) {
-                (pair[0], pair[1]) = (frequency * i as f64).sin_cos();
-            }
-            for a in 0..self.ridge {
-                let factor = row[a];
-                for (sum, b) in gram[a * size..a * size + self.ridge].iter_mut().zip(&row) {
-                    *sum += factor * b;
-                }
-            }
-            moments.add(segment, t, 0.0, &row[self.layout.first_column..]);
+    /// The products over the known samples: by subtraction where few are missing, afresh where most are.
+    fn downdated(&self, values: &[f64], known: usize) -> Design {
+        let indices = |keep: bool| (0..self.grid.count).filter(move |i| values[*i].is_finite() == keep);
+        let mode = self.design.mode();
+        if 2 * known < self.grid.count {
+            return Design::new(mode, &self.grid, indices(true));
         }
-        moments.accumulate_suffixes();
-        moments.fill_hinges(&mut gram, &mut vec![0.0; size], self.ridge, self.layout, &self.changepoint_time);
-        gram
+        let mut design = self.design.clone();
+        design.subtract(&Design::new(mode, &self.grid, indices(false)));
+        design
     }
-
-    /// Z'y and y'y of the values times `factor`, in O(count).
-    fn project(&self, values: &[f64], factor: f64) -> (Vec<f64>, f64) {
-        let mut zty = vec![0.0; self.ridge + self.changepoint_at.len()];
-        let last = (self.count - 1) as f64;
-        // Sums over all t at or after a changepoint, from the last segment backwards.
-        let (mut sum, mut timed, mut squares) = (0.0, 0.0, 0.0);
-        let mut end = values.len();
-        for segment in (0..=self.changepoint_at.len()).rev() {
-            let start = if segment == 0 { 0 } else { self.changepoint_at[segment - 1] };
-            let (s, t, q) = segment_sums(&values[start..end], start as f64);
-            sum += s;
-            timed += t;
-            squares += q;
-            end = start;
-            if segment > 0 {
-                zty[self.ridge + segment - 1] = (timed - start as f64 * sum) * factor / last;
-            }
-        }
-        if let Some(slope) = self.layout.slope {
-            zty[slope] = timed * factor / last;
-        }
-        zty[self.layout.offset] = sum * factor;
-        for (block, chunk) in values.chunks(BLOCK).enumerate() {
-            for f in 0..self.frequencies.len() {
-                let sines = &self.table[2 * f * BLOCK..][..chunk.len()];
-                let cosines = &self.table[(2 * f + 1) * BLOCK..][..chunk.len()];
-                let (s, c) = (lanes_dot(chunk, sines), lanes_dot(chunk, cosines));
-                let at = 2 * (block * self.frequencies.len() + f);
-                let (sin, cos) = (self.rotation[at], self.rotation[at + 1]);
-                let column = self.layout.first_column + 2 * f;
-                zty[column] += (sin * c + cos * s) * factor;
-                zty[column + 1] += (cos * c - sin * s) * factor;
-            }
-        }
-        (zty, squares * factor * factor)
-    }
-}
-
-/// Prophet's changepoints: evenly over the first part of the history, the first sample left out.
-fn changepoint_indices(spec: &PlanSpec) -> Vec<usize> {
-    let history = (spec.count as f64 * spec.changepoint_range).floor() as usize;
-    let number = spec.changepoints.min(history.saturating_sub(1));
-    (1..=number).map(|i| (i as f64 / number as f64 * (history - 1) as f64).round() as usize).collect()
-}
-
-/// Eight sums side by side, so that the compiler vectorises.
-const LANES: usize = 8;
-
-/// Σy, Σ(start + i)·y and Σy².
-fn segment_sums(values: &[f64], start: f64) -> (f64, f64, f64) {
-    let (mut sums, mut timed, mut squares) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-    let mut chunks = values.chunks_exact(LANES);
-    let mut base = 0.0;
-    for chunk in &mut chunks {
-        for lane in 0..LANES {
-            sums[lane] += chunk[lane];
-            timed[lane] += chunk[lane] * (base + lane as f64);
-            squares[lane] += chunk[lane] * chunk[lane];
-        }
-        base += LANES as f64;
-    }
-    for (lane, value) in chunks.remainder().iter().enumerate() {
-        sums[lane] += value;
-        timed[lane] += value * (base + lane as f64);
-        squares[lane] += value * value;
-    }
-    let sum: f64 = sums.iter().sum();
-    (sum, timed.iter().sum::<f64>() + start * sum, squares.iter().sum())
-}
-
-fn lanes_dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut sums = [0.0; LANES];
-    let (mut left, mut right) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    for (x, y) in (&mut left).zip(&mut right) {
-        for lane in 0..LANES {
-            sums[lane] += x[lane] * y[lane];
-        }
-    }
-    for (lane, (x, y)) in left.remainder().iter().zip(right.remainder()).enumerate() {
-        sums[lane] += x * y;
-    }
-    sums.iter().sum()
 }

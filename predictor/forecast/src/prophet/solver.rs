@@ -9,8 +9,10 @@
 //! which is the negative log posterior of Prophet's Stan program up to a constant (trend and regressor coefficients ρ
 //! normal, changes δ Laplace, s half-normal). For a given s the ridge block ρ is eliminated by a Schur complement and
 //! the lasso in δ is solved by a feature-sign search (Lee, Battle, Raina and Ng, 2006), which is exact and finite; for a
-//! given θ the root in s is closed form. Both are alternated; F never rises.
+//! given θ the root in s is closed form. Both are alternated, with Aitken's steps in ln s.
 
+use super::aitken::Aitken;
+use super::lasso::{Search, lasso};
 use super::linalg::{backward, cholesky, dot, forward};
 
 /// Sufficient statistics and priors of one fit.
@@ -71,11 +73,9 @@ pub enum SolveError {
 }
 
 /// Alternations stop when s changes by less than this share.
-const SIGMA_TOLERANCE: f64 = 1e-10;
+pub(crate) const SIGMA_TOLERANCE: f64 = 1e-10;
 /// 3 to 22 alternations are needed on real series.
 const MAX_ALTERNATIONS: u32 = 200;
-/// A zero coefficient is violated only beyond this share of the bound: below it is rounding.
-const SLACK: f64 = 1e-10;
 
 impl Problem<'_> {
     /// Returns the exact maximum a posteriori.
@@ -83,25 +83,43 @@ impl Problem<'_> {
     /// # Errors
     /// [`SolveError`] for data that are not finite or not solvable at machine precision.
     pub fn solve(&self) -> Result<Solution, SolveError> {
+        let mut theta = vec![0.0; self.ridge + self.lasso];
+        let start = 0.3 * (self.yty / self.count).sqrt().max(1e-6);
+        let Alternation { sigma, alternations, steps } =
+            self.alternate(start, SIGMA_TOLERANCE, &mut theta, &mut Workspace::default())?;
+        let objective = self.objective(&theta, sigma);
+        Ok(Solution { theta, sigma, objective, alternations, steps })
+    }
+
+    /// Minimises in θ and s together, from the start in `theta` and `sigma`, until s changes by less than `tolerance`,
+    /// relative.
+    ///
+    /// # Errors
+    /// As [`Problem::solve`]; `theta` is then of no use.
+    pub(crate) fn alternate(
+        &self,
+        mut sigma: f64,
+        tolerance: f64,
+        theta: &mut [f64],
+        workspace: &mut Workspace,
+    ) -> Result<Alternation, SolveError> {
         if !self.yty.is_finite() || self.zty.iter().chain(self.gram).any(|value| !value.is_finite()) {
             return Err(SolveError::NotFinite);
         }
-        let mut theta = vec![0.0; self.ridge + self.lasso];
-        let mut sigma = 0.3 * (self.yty / self.count).sqrt().max(1e-6);
-        let mut workspace = Workspace::default();
+        let mut aitken = Aitken::default();
         let (mut alternations, mut steps) = (0, 0);
         while alternations < MAX_ALTERNATIONS {
             alternations += 1;
-            steps += self.solve_theta(sigma, &mut theta, &mut workspace)?;
-            let next = sigma_of(self.count, self.rss(&theta));
+            steps += self.solve_theta(sigma, theta, workspace)?;
+            let next = sigma_of(self.count, self.rss(theta));
             let change = (next - sigma).abs() / sigma;
-            sigma = next;
-            if change < SIGMA_TOLERANCE {
+            if change < tolerance {
+                sigma = next;
                 break;
             }
+            sigma = aitken.next(sigma.ln(), next.ln()).exp();
         }
-        let objective = self.objective(&theta, sigma);
-        Ok(Solution { theta, sigma, objective, alternations, steps })
+        Ok(Alternation { sigma, alternations, steps })
     }
 
     /// Returns F at any point.
@@ -150,7 +168,7 @@ impl Problem<'_> {
     }
 
     /// Minimises in θ for a fixed s, starting the search from the δ in `theta`. Returns the steps of the search.
-    fn solve_theta(&self, sigma: f64, theta: &mut [f64], w: &mut Workspace) -> Result<u32, SolveError> {
+    pub(crate) fn solve_theta(&self, sigma: f64, theta: &mut [f64], w: &mut Workspace) -> Result<u32, SolveError> {
         let (r, s) = (self.ridge, self.lasso);
         let size = r + s;
         let variance = sigma * sigma;
@@ -198,10 +216,15 @@ impl Problem<'_> {
         for (row, c) in w.w.chunks_exact(s.max(1)).zip(&w.c) {
             for i in 0..s {
                 let factor = row[i];
-                for (x, y) in w.quadratic[i * s..(i + 1) * s].iter_mut().zip(row) {
+                for (x, y) in w.quadratic[i * s..=i * s + i].iter_mut().zip(row) {
                     *x -= factor * y;
                 }
                 w.linear[i] -= factor * c;
+            }
+        }
+        for i in 0..s {
+            for j in 0..i {
+                w.quadratic[j * s + i] = w.quadratic[i * s + j];
             }
         }
         let delta = &mut theta[r..];
@@ -216,9 +239,17 @@ impl Problem<'_> {
     }
 }
 
+/// The end of the alternation between θ and s.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Alternation {
+    pub(crate) sigma: f64,
+    pub(crate) alternations: u32,
+    pub(crate) steps: u32,
+}
+
 /// Buffers kept over the alternations.
 #[derive(Debug, Default)]
-struct Workspace {
+pub(crate) struct Workspace {
     factor: Vec<f64>,
     c: Vec<f64>,
     w: Vec<f64>,
@@ -227,120 +258,8 @@ struct Workspace {
     search: Search,
 }
 
-#[derive(Debug, Default)]
-struct Search {
-    sign: Vec<f64>,
-    active: Vec<usize>,
-    system: Vec<f64>,
-    target: Vec<f64>,
-    trial: Vec<f64>,
-}
-
-/// Minimises ½·x'Qx − q'x + α·Σ|x_j| exactly from the start in `x`. Returns the number of steps.
-fn lasso(quadratic: &[f64], linear: &[f64], alpha: f64, x: &mut [f64], search: &mut Search) -> Result<u32, SolveError> {
-    let n = linear.len();
-    let max_steps = 40 * n as u32 + 40;
-    let gradient = |x: &[f64], j: usize| dot(&quadratic[j * n..(j + 1) * n], x) - linear[j];
-    let value = |x: &[f64]| -> f64 {
-        let smooth: f64 = (0..n)
-            .filter(|j| x[*j] != 0.0)
-            .map(|j| x[j] * (0.5 * dot(&quadratic[j * n..(j + 1) * n], x) - linear[j]))
-            .sum();
-        smooth + alpha * x.iter().map(|v| v.abs()).sum::<f64>()
-    };
-    search.sign.clear();
-    search.sign.extend(x.iter().map(|v| if *v == 0.0 { 0.0 } else { v.signum() }));
-    let mut steps = 0;
-    let mut start_with_solve = search.sign.iter().any(|sign| *sign != 0.0);
-    loop {
-        if !start_with_solve {
-            let worst = (0..n)
-                .filter(|j| x[*j] == 0.0)
-                .map(|j| (gradient(x, j), j))
-                .max_by(|(a, _), (b, _)| a.abs().total_cmp(&b.abs()));
-            match worst {
-                Some((slope, j)) if slope.abs() > alpha * (1.0 + SLACK) => search.sign[j] = -slope.signum(),
-                _ => return Ok(steps),
-            }
-        }
-        start_with_solve = false;
-        loop {
-            steps += 1;
-            if steps > max_steps {
-                return Err(SolveError::SearchDidNotEnd { steps });
-            }
-            search.active.clear();
-            search.active.extend((0..n).filter(|j| search.sign[*j] != 0.0));
-            if search.active.is_empty() {
-                break;
-            }
-            solve_active(quadratic, linear, alpha, search)?;
-            let consistent = search.active.iter().zip(&search.target).all(|(j, v)| v * search.sign[*j] > 0.0);
-            if consistent {
-                for (j, v) in search.active.iter().zip(&search.target) {
-                    x[*j] = *v;
-                }
-                break;
-            }
-            // Discrete line search from x to the target over the points where a coefficient changes its sign.
-            let mut best = (f64::INFINITY, 1.0, usize::MAX);
-            let crossings = search.active.iter().zip(&search.target).filter(|(j, v)| x[**j] * **v < 0.0);
-            let shares: Vec<(f64, usize)> =
-                crossings.map(|(j, v)| (x[*j] / (x[*j] - v), *j)).chain([(1.0, usize::MAX)]).collect();
-            for (share, zeroed) in shares {
-                search.trial.clear();
-                search.trial.extend_from_slice(x);
-                step_to(&mut search.trial, &search.active, &search.target, share, zeroed);
-                let objective = value(&search.trial);
-                if objective < best.0 {
-                    best = (objective, share, zeroed);
-                }
-            }
-            step_to(x, &search.active, &search.target, best.1, best.2);
-            for (sign, v) in search.sign.iter_mut().zip(x.iter()) {
-                *sign = if *v == 0.0 { 0.0 } else { v.signum() };
-            }
-        }
-    }
-}
-
-/// Moves the active coefficients by `share` of the way to `target`; `zeroed` becomes exactly 0.
-fn step_to(x: &mut [f64], active: &[usize], target: &[f64], share: f64, zeroed: usize) {
-    for (j, v) in active.iter().zip(target) {
-        x[*j] = if *j == zeroed { 0.0 } else { x[*j] + share * (v - x[*j]) };
-    }
-}
-
-/// Solves Q_AA·x = q_A − α·sign_A into `search.target`.
-fn solve_active(quadratic: &[f64], linear: &[f64], alpha: f64, search: &mut Search) -> Result<(), SolveError> {
-    let n = linear.len();
-    let size = search.active.len();
-    let fill = |system: &mut Vec<f64>, jitter: f64| {
-        system.clear();
-        for i in &search.active {
-            for j in &search.active {
-                let entry = quadratic[i * n + j];
-                system.push(if i == j { entry + jitter * (entry.abs() + f64::MIN_POSITIVE) } else { entry });
-            }
-        }
-    };
-    fill(&mut search.system, 0.0);
-    if !cholesky(&mut search.system, size) {
-        // Neighbouring changepoints on few observations are collinear to rounding; this moves θ by less than that.
-        fill(&mut search.system, 1e-10);
-        if !cholesky(&mut search.system, size) {
-            return Err(SolveError::NotPositiveDefinite { size });
-        }
-    }
-    search.target.clear();
-    search.target.extend(search.active.iter().map(|j| linear[*j] - alpha * search.sign[*j]));
-    forward(&search.system, size, &mut search.target);
-    backward(&search.system, size, &mut search.target);
-    Ok(())
-}
-
 /// The root of T/s − RSS/s³ + 4s = 0, in the form without cancellation.
-fn sigma_of(count: f64, rss: f64) -> f64 {
+pub(crate) fn sigma_of(count: f64, rss: f64) -> f64 {
     (2.0 * rss / (count + (count * count + 16.0 * rss).sqrt())).max(1e-18).sqrt()
 }
 
@@ -380,6 +299,50 @@ mod tests {
         assert_eq!(problem.solve(), Err(SolveError::NotFinite));
     }
 
+    /// Alternates plainly. Returns F and the number of alternations.
+    fn alternate_plainly(problem: &Problem<'_>) -> (f64, u32) {
+        let mut theta = vec![0.0; problem.ridge + problem.lasso];
+        let mut sigma = 0.3 * (problem.yty / problem.count).sqrt().max(1e-6);
+        let mut workspace = Workspace::default();
+        for alternation in 1..10_000 {
+            problem.solve_theta(sigma, &mut theta, &mut workspace).unwrap();
+            let next = sigma_of(problem.count, problem.rss(&theta));
+            let change = (next - sigma).abs() / sigma;
+            sigma = next;
+            if change < SIGMA_TOLERANCE {
+                return (problem.objective(&theta, sigma), alternation);
+            }
+        }
+        panic!("no end");
+    }
+
+    #[test]
+    fn aitken_steps_shorten_a_slow_alternation_and_end_at_the_same_point() {
+        // A line with a prior so strong that the noise and the slope trade places slowly.
+        let count = 40;
+        let t: Vec<f64> = (0..count).map(|i| f64::from(i) / f64::from(count)).collect();
+        let y: Vec<f64> = t.iter().enumerate().map(|(i, t)| t + 0.3 * (i as f64 * 2.4).sin()).collect();
+        let gram = [dot(&t, &t)];
+        let zty = [dot(&t, &y)];
+        let precision = [60.0];
+        let problem = Problem {
+            gram: &gram,
+            zty: &zty,
+            yty: dot(&y, &y),
+            count: f64::from(count),
+            ridge: 1,
+            lasso: 0,
+            precision: &precision,
+            tau: 1.0,
+        };
+        let (objective, alternations) = alternate_plainly(&problem);
+        let solution = problem.solve().unwrap();
+        assert!(alternations >= 20, "{alternations}");
+        assert!(solution.alternations * 2 <= alternations, "{} of {alternations}", solution.alternations);
+        assert!((solution.objective - objective).abs() < 1e-9, "{} {objective}", solution.objective);
+        assert!(problem.kkt_violation(&solution) < 1e-9);
+    }
+
     proptest! {
         #[test]
         fn a_solution_satisfies_the_optimality_conditions(
@@ -400,6 +363,9 @@ mod tests {
             let problem = Problem { gram: &gram, zty: &zty, yty, count: rows.len() as f64, ridge: 3, lasso: 4, precision: &[0.04; 3], tau };
             let solution = problem.solve().unwrap();
             prop_assert!(problem.kkt_violation(&solution) < 1e-6, "{}", problem.kkt_violation(&solution));
+            let (plain, alternations) = alternate_plainly(&problem);
+            prop_assert!(solution.objective <= plain + 1e-7, "{} {plain}", solution.objective);
+            prop_assert!(solution.alternations <= alternations + 3, "{} {alternations}", solution.alternations);
             // No point nearby is better.
             for i in 0..size {
                 for step in [-1e-3, 1e-3] {

@@ -24,12 +24,13 @@ impl Moments {
         }
     }
 
-    /// Adds one observation of time `t`, value `y` and columns `x` to `segment`.
-    pub(crate) fn add(&mut self, segment: usize, t: f64, y: f64, x: &[f64]) {
+    /// Adds one observation of time `t`, value `y` and columns `x` to `segment`; it counts `weight` times in the sums of
+    /// time alone.
+    pub(crate) fn add(&mut self, segment: usize, t: f64, weight: f64, y: f64, x: &[f64]) {
         let time = &mut self.time[segment];
-        time[0] += 1.0;
-        time[1] += t;
-        time[2] += t * t;
+        time[0] += weight;
+        time[1] += weight * t;
+        time[2] += weight * t * t;
         self.value[segment][0] += y;
         self.value[segment][1] += t * y;
         let (plain, timed) =
