@@ -5,6 +5,8 @@
 
 mod accuracy;
 mod exporter;
+#[expect(dead_code, reason = "the accuracy benchmark is to call it")]
+mod peers;
 mod prophet;
 mod table;
 
