@@ -65,9 +65,14 @@ bench: ## Run all benchmarks beside the peers, in one run
 	$(MAKE) --no-print-directory build
 	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench --
 
+.PHONY: bench-accuracy
+bench-accuracy: ## Measure forecasts on traces beside Prophet and statsforecast; TRACES=DIR
+	scripts/setup.sh bench
+	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- accuracy --peers $(if $(TRACES),--traces $(TRACES))
+
 # Stan in WebAssembly builds for a quarter of an hour of CPU, so nothing else asks for it.
 .PHONY: bench-speed
-bench-speed: ## Measure the Prophet fit beside Python Prophet and Stan
+bench-speed: ## Measure the Prophet fit beside Python Prophet and Stan, and the cycle of up to 10,000 series
 	scripts/setup.sh bench
 	@if cargo build --release $(CARGO_FLAGS) -p cloudpulse-bench --features wasmstan; then \
 	  cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench --features wasmstan -- speed; \
@@ -75,6 +80,7 @@ bench-speed: ## Measure the Prophet fit beside Python Prophet and Stan
 	  echo "SKIPPED: Stan in WebAssembly cannot be built here; measuring without it" >&2; \
 	  cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- speed; \
 	fi
+	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- cycle
 
 .PHONY: clean
 clean: ## Remove everything under target/

@@ -4,7 +4,7 @@
 #   scripts/setup.sh rules    promtool
 #   scripts/setup.sh demo     prometheus, promtool, alertmanager
 #   scripts/setup.sh test     the same, and dockerd, docker, docker-compose (in target/tools/bin), Python's prometheus_client
-#   scripts/setup.sh bench    the same as demo, and node_exporter, Python Prophet (in target/bench/venv)
+#   scripts/setup.sh bench    the same as demo, and node_exporter, Prophet and statsforecast (in target/bench/venv)
 #
 # As root, or with sudo that asks no password, it installs what is missing from Debian's packages. Debian's packages start
 # their services, on all addresses; here they are neither started nor enabled, because CloudPulse starts its own on

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cloudpulse_forecast::ensemble::{Bounds, Ensemble, Forecast, Request};
+use cloudpulse_forecast::ensemble::{AtHorizon, Bounds, Ensemble, Forecast, Request};
 use cloudpulse_forecast::evaluation::{Coverage, Score, peak, rolling_origins};
 use cloudpulse_forecast::model::median::two_hour_quantiles;
 use cloudpulse_forecast::series::{Series, steps};
 use rayon::prelude::*;
 
+use crate::peers::{self, Asked, Target};
 use crate::table;
 
 /// Minutes ahead.
@@ -33,6 +34,17 @@ struct Measured {
     /// By horizon.
     horizons: Vec<Sums>,
     peak: [Coverage; 3],
+    few: Few,
+}
+
+/// Forecasts at the few origins at which the peers are fitted too, and what came true.
+#[derive(Default)]
+struct Few {
+    path: PathBuf,
+    series: Option<Series>,
+    origins: Vec<usize>,
+    forecasts: peers::Forecasts,
+    actual: BTreeMap<Target, f64>,
 }
 
 #[derive(Default)]
@@ -52,7 +64,7 @@ const GROUPS: [(&str, f64); 4] =
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub(crate) fn run(traces: &Path, origins: usize) -> anyhow::Result<()> {
+pub(crate) fn run(traces: &Path, origins: usize, with_peers: bool) -> anyhow::Result<()> {
     table::line(&format!(
         "\nAccuracy at 5, 10, 15 and 60 minutes, {origins} origins over the second half of each series"
     ));
@@ -119,6 +131,39 @@ pub(crate) fn run(traces: &Path, origins: usize) -> anyhow::Result<()> {
     for (ratio, name) in losing {
         table::line(&format!("    {ratio:.2} {name}"));
     }
+    if with_peers { beside_peers(&measured) } else { Ok(()) }
+}
+
+/// The same beside Prophet and statsforecast's models.
+fn beside_peers(measured: &[Measured]) -> anyhow::Result<()> {
+    let names: Vec<String> = measured.iter().map(|series| format!("{}/{}", series.set, series.name)).collect();
+    let asked: Vec<Asked<'_>> = measured
+        .iter()
+        .zip(&names)
+        .filter_map(|(measured, name)| {
+            let Few { path, series, origins, .. } = &measured.few;
+            Some(Asked { name, csv: path, series: series.as_ref()?, origins })
+        })
+        .collect();
+    let horizons: Vec<i64> = MINUTES.iter().map(|minutes| minutes * 60).collect();
+    table::line(&format!(
+        "\n  Beside peers, each fitted anew at {} origins of every series; ratios below 1 are better than the peer:",
+        peers::ORIGINS
+    ));
+    let Some(found) = peers::forecasts(&asked, &horizons)? else { return Ok(()) };
+    let (mut ours, mut actual) = (peers::Forecasts::new(), BTreeMap::new());
+    for few in measured.iter().map(|series| &series.few) {
+        ours.extend(few.forecasts.clone());
+        actual.extend(few.actual.clone());
+    }
+    table::print(&peers::rows(&peers::compare(&ours, &found, &actual, |_| true)));
+    let groups: BTreeMap<&str, &str> =
+        names.iter().map(String::as_str).zip(measured.iter().map(|series| series.group)).collect();
+    for (group, _) in GROUPS {
+        table::line(&format!("\n  {group}:"));
+        let keep = |name: &str| groups.get(name) == Some(&group);
+        table::print(&peers::rows(&peers::compare(&ours, &found, &actual, keep)));
+    }
     Ok(())
 }
 
@@ -166,7 +211,11 @@ fn measure(ensemble: &Ensemble, path: &Path, count: usize) -> Option<Measured> {
         _ => GROUPS[3].0,
     };
     let horizons: Vec<usize> = MINUTES.iter().map(|minutes| steps(minutes * 60, series.step())).collect();
-    let origins = rolling_origins(&series, series.len() / 2, horizons[horizons.len() - 1], count);
+    let rolling = |count: usize| rolling_origins(&series, series.len() / 2, horizons[horizons.len() - 1], count);
+    let (many, few) = (rolling(count), rolling(peers::ORIGINS));
+    let mut origins: Vec<usize> = many.iter().chain(&few).copied().collect();
+    origins.sort_unstable();
+    origins.dedup();
     let request = Request { horizons: &horizons, quantiles: &QUANTILES, bounds: Bounds::default(), model: None };
     let place = |model: &str| ensemble.names().iter().position(|name| *name == model);
     let (persistence, seasonal, median) = (place("persistence")?, place("seasonal_naive_day")?, place("median_2h")?);
@@ -174,13 +223,23 @@ fn measure(ensemble: &Ensemble, path: &Path, count: usize) -> Option<Measured> {
     let mut covered = [Coverage::default(); 3];
     let window = steps(PEAK_MINUTES * 60, series.step());
     let forecasts = ensemble.replay(&series, &origins, &request, &[window], |origin, tracker| {
+        if many.binary_search(&origin).is_err() {
+            return;
+        }
         if let (Some(Some(distribution)), Some(actual)) = (tracker.peaks().first(), peak(&series, origin, window)) {
             for (coverage, quantile) in covered.iter_mut().zip(PEAK_QUANTILES) {
                 coverage.add(actual, f64::NEG_INFINITY, distribution.quantile(quantile));
             }
         }
     });
+    let mut beside = Few { path: path.to_owned(), origins: few, ..Few::default() };
     for Forecast { origin, horizons } in forecasts {
+        if beside.origins.binary_search(&origin).is_ok() {
+            beside.add(&format!("{set}/{name}"), &series, origin, &horizons);
+        }
+        if many.binary_search(&origin).is_err() {
+            continue;
+        }
         let two_hours = two_hour_quantiles(&series, origin, &QUANTILES);
         for (entry, sums) in horizons.iter().zip(&mut sums) {
             // All are compared on the same targets: those that every baseline knows.
@@ -199,7 +258,30 @@ fn measure(ensemble: &Ensemble, path: &Path, count: usize) -> Option<Measured> {
             }
         }
     }
-    (sums[0].forecast.count() > 0).then_some(Measured { set, name, group, horizons: sums, peak: covered })
+    beside.series = Some(series);
+    (sums[0].forecast.count() > 0).then_some(Measured { set, name, group, horizons: sums, peak: covered, few: beside })
+}
+
+impl Few {
+    fn add(&mut self, name: &str, series: &Series, origin: usize, horizons: &[AtHorizon]) {
+        for entry in horizons {
+            let target = Target {
+                series: name.to_owned(),
+                origin: series.time(origin),
+                horizon_seconds: entry.horizon as i64 * series.step(),
+            };
+            let value = |wanted: f64| {
+                if wanted == 0.5 {
+                    return entry.point;
+                }
+                QUANTILES.iter().position(|q| *q == wanted).map_or(f64::NAN, |place| entry.quantiles[place])
+            };
+            if let Some(actual) = series.get(origin + entry.horizon) {
+                self.actual.insert(target.clone(), actual);
+            }
+            self.forecasts.insert(target, peers::QUANTILES.map(value));
+        }
+    }
 }
 
 fn row(name: &str, series: &[&Measured], bar: Option<f64>) -> Vec<String> {

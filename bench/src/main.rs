@@ -6,6 +6,7 @@
 mod accuracy;
 mod cycle;
 mod exporter;
+mod peers;
 mod speed;
 mod table;
 
@@ -40,7 +41,12 @@ enum Which {
         series: Vec<usize>,
     },
     /// The forecast beside persistence, seasonal naive and the last two hours' quantiles, on traces.
-    Accuracy,
+    Accuracy {
+        /// Also beside Prophet and statsforecast's models, each fitted anew at six origins of every series: most of an hour
+        /// of CPU time, once.
+        #[arg(long)]
+        peers: bool,
+    },
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -57,8 +63,10 @@ async fn main() -> anyhow::Result<()> {
         Some(Which::Cycle { series }) => cycle::run(series).await?,
         Some(_) => {}
     }
-    if matches!(which, None | Some(Which::Accuracy)) {
-        accuracy::run(&traces, origins)?;
+    match which {
+        None => accuracy::run(&traces, origins, false)?,
+        Some(Which::Accuracy { peers }) => accuracy::run(&traces, origins, peers)?,
+        Some(_) => {}
     }
     Ok(())
 }
