@@ -1,5 +1,5 @@
-//! What one horizon has taught: resolved forecasts in; which models to combine, and quantiles of the combination's error,
-//! out.
+//! What one horizon has taught: resolved forecasts in; what each model is worth, and quantiles of the combination's
+//! error, out.
 //!
 //! Forecasts are noted at a fixed stride and wait until their target's time has come. A target that falls into a gap
 //! teaches nothing.
@@ -8,19 +8,11 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use crate::combination::Weighting;
 use crate::conformal;
 use crate::history::History;
 use crate::live::BaselinePlaces;
-use crate::model::median::median;
 
-/// Models that are combined.
-const BEST: usize = 5;
-/// Weight of a new error in the ranking of the models: a memory of some sixty.
-const RANKING_RATE: f32 = 1.0 / 40.0;
-/// With fewer resolved forecasts all models count.
-const MIN_RANKED: u32 = 8;
-/// A model that was silent more often than this is not known well enough.
-const LEAST_KNOWN: f32 = 0.5;
 /// Resolved errors that make the quantiles: a day of scored origins, so that quiet nights and busy noons both count.
 const CALIBRATION_ERRORS: usize = 288;
 /// With fewer there are no quantiles.
@@ -43,11 +35,7 @@ const RECOVER: f64 = 1.0;
 pub(crate) struct Column {
     pub(crate) horizon: i64,
     pending: VecDeque<Pending>,
-    /// Mean absolute error by model, the older the lighter.
-    ranking: Vec<f32>,
-    /// Share of forecasts that were known, likewise.
-    known: Vec<f32>,
-    resolved: u32,
+    weighting: Weighting,
     errors: Window,
     /// The watched quantiles as corrected.
     corrected: [f64; WATCHED.len()],
@@ -78,9 +66,7 @@ impl Column {
         Self {
             horizon: horizon as i64,
             pending: VecDeque::new(),
-            ranking: vec![0.0; models],
-            known: vec![0.0; models],
-            resolved: 0,
+            weighting: Weighting::new(models),
             errors: Window::default(),
             corrected: WATCHED,
             judged: Judged::default(),
@@ -88,7 +74,7 @@ impl Column {
     }
 
     pub(crate) fn models(&self) -> usize {
-        self.ranking.len()
+        self.weighting.models()
     }
 
     /// Returns how many errors the quantiles rest on.
@@ -114,22 +100,10 @@ impl Column {
     }
 
     fn learn(&mut self, pending: &Pending, actual: f64, baselines: BaselinePlaces) {
-        self.resolved = self.resolved.saturating_add(1);
-        let rate = RANKING_RATE.max(1.0 / self.resolved as f32);
-        for ((mean, known), value) in self.ranking.iter_mut().zip(&mut self.known).zip(&pending.models) {
-            let error = (f64::from(*value) - actual).abs() as f32;
-            if error.is_finite() {
-                // The first error of a model counts whole.
-                let rate = if *known == 0.0 { 1.0 } else { rate };
-                *mean += rate * (error - *mean);
-                *known += rate * (1.0 - *known);
-            } else {
-                *known -= rate * *known;
-            }
-        }
         if !pending.point.is_finite() {
             return;
         }
+        self.weighting.learn(&pending.models, pending.point, actual);
         for ((corrected, quantile), value) in self.corrected.iter_mut().zip(WATCHED).zip(pending.quantiles) {
             if value.is_finite() {
                 let below = if actual <= f64::from(value) { 1.0 } else { 0.0 };
@@ -145,13 +119,9 @@ impl Column {
         self.judged.add((actual - pending.point).abs(), error(baselines.persistence), error(baselines.seasonal_naive));
     }
 
-    /// Returns the mean absolute error of each model; infinite for one that is not known well enough. `None` until enough
-    /// forecasts have resolved to rank them.
-    pub(crate) fn ranking(&self, model: usize) -> Option<f32> {
-        if self.resolved < MIN_RANKED {
-            return None;
-        }
-        Some(if self.known[model] >= LEAST_KNOWN { self.ranking[model] } else { f32::INFINITY })
+    /// Returns what each model counts, where `models` are their forecasts; see [`Weighting::weights`].
+    pub(crate) fn weights(&self, models: &[f64]) -> Vec<f64> {
+        self.weighting.weights(models)
     }
 
     /// Returns the baseline that is better, where the combination is demoted to it.
@@ -191,7 +161,7 @@ impl Column {
     /// Returns the bytes that are held on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
         let pending = size_of::<Pending>() + self.models() * size_of::<f32>();
-        self.pending.capacity() * pending + self.models() * 8 + CALIBRATION_ERRORS * 8
+        self.pending.capacity() * pending + self.weighting.heap_bytes() + CALIBRATION_ERRORS * 8
     }
 }
 
@@ -221,25 +191,6 @@ impl Judged {
             self.demoted = self.count >= MIN_JUDGED && self.combination > DEMOTE * better;
         }
     }
-}
-
-/// The median of the best by error, of the models that know something; and which they are.
-pub(crate) fn combine(models: &[f64], error: impl Fn(usize) -> Option<f32>) -> (f64, Vec<usize>) {
-    let mut ranked: Vec<(f32, usize)> = Vec::with_capacity(models.len());
-    let mut all = false;
-    for (model, _) in models.iter().enumerate().filter(|(_, value)| value.is_finite()) {
-        let error = error(model);
-        all |= error.is_none();
-        ranked.push((error.unwrap_or(0.0), model));
-    }
-    if !all {
-        ranked.retain(|(error, _)| error.is_finite());
-        ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        ranked.truncate(BEST);
-    }
-    let chosen: Vec<usize> = ranked.into_iter().map(|(_, model)| model).collect();
-    let mut values: Vec<f64> = chosen.iter().map(|model| models[*model]).collect();
-    (median(&mut values).unwrap_or(f64::NAN), chosen)
 }
 
 /// The last errors, in order of time and of size.
@@ -287,15 +238,10 @@ mod tests {
     }
 
     #[test]
-    fn the_models_with_the_least_error_are_combined() {
+    fn weight_goes_to_the_models_that_are_right() {
         let column = resolved(200, |_| [1.0, 2.0, 9.0], |_| 2.1);
-        let errors = |model| column.ranking(model);
-        assert!(errors(1) < errors(0) && errors(0) < errors(2));
-        let models: Vec<f64> = (0..9).map(f64::from).collect();
-        let (point, chosen) = combine(&models, |model| Some(model as f32));
-        assert_eq!((point, chosen), (2.0, vec![0, 1, 2, 3, 4]));
-        assert_eq!(combine(&[f64::NAN, 3.0], |_| None).0, 3.0);
-        assert!(combine(&[f64::NAN], |_| None).0.is_nan());
+        let weights = column.weights(&[1.0, 2.0, 9.0]);
+        assert!(weights[1] > weights[2] && weights[0] > weights[2], "{weights:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The pool, and what a series was forecast to be at many origins: a series in, one point and its quantiles per origin and
 //! horizon out.
 //!
-//! Per horizon the point is the median of the five models that did best on the last resolved forecasts; the quantiles are
+//! Per horizon the point is the weighted median of the models, by what they were worth in the last days; the quantiles are
 //! split conformal on the combination's own resolved errors. "Resolved" means that the target's time had come at the
 //! origin: nothing later is read.
 
@@ -67,7 +67,7 @@ pub struct AtHorizon {
     pub quantiles: Vec<f64>,
     /// Each model's forecast, by [`Ensemble::names`]; NaN where the model knows nothing.
     pub models: Vec<f64>,
-    /// Models whose median the point is, by place in [`Ensemble::names`].
+    /// Models that count in the point, by place in [`Ensemble::names`].
     pub combined: Vec<usize>,
     /// Resolved errors behind the quantiles.
     pub resolved: usize,

@@ -11,6 +11,7 @@
 
 pub mod anomaly;
 mod column;
+mod combination;
 pub mod conformal;
 pub mod ensemble;
 pub mod evaluation;

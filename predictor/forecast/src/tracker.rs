@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::column::{Column, combine};
+use crate::column::Column;
+use crate::combination::weighted_median;
 use crate::ensemble::{AtHorizon, Bounds, Ensemble};
 use crate::history::History;
 use crate::model::Memory;
@@ -258,7 +259,7 @@ impl Tracker {
             }
             let point = match self.spec.model {
                 Some(model) => models[model],
-                None => combine(&models, |model| column.ranking(model)).0,
+                None => weighted_median(&models, &column.weights(&models)),
             };
             column.issue(at, &models, point);
         }
@@ -310,12 +311,16 @@ impl Tracker {
         let (below, above, share) = self.between(horizon);
         let (below, above) = (&self.columns[below], &self.columns[above]);
         let demoted = if self.spec.model.is_none() { below.demoted(self.ensemble.baselines()) } else { None };
-        let (mut point, combined) = match self.spec.model {
+        let (mut point, mut combined) = match self.spec.model {
             Some(model) => (models[model], vec![model]),
-            None => combine(&models, |model| {
-                let (a, b) = (below.ranking(model)?, above.ranking(model)?);
-                Some(if a == b { a } else { a + share as f32 * (b - a) })
-            }),
+            None => {
+                let mut weights = below.weights(&models);
+                for (weight, other) in weights.iter_mut().zip(above.weights(&models)) {
+                    *weight += share * (other - *weight);
+                }
+                let combined = (0..models.len()).filter(|model| weights[*model] > 0.0).collect();
+                (weighted_median(&models, &weights), combined)
+            }
         };
         let mut offsets: Vec<f64> = quantiles
             .iter()
@@ -324,7 +329,6 @@ impl Tracker {
                 if a == b { a } else { a + share * (b - a) }
             })
             .collect();
-        let mut combined = combined;
         if let Some(baseline) = demoted.filter(|baseline| models[*baseline].is_finite()) {
             point = models[baseline];
             combined = vec![baseline];
