@@ -94,6 +94,8 @@ pub struct ForecastConfig {
     pub max_series: usize,
     /// Limit of the series: each time that it is passed is counted, by whether a forecast had said so.
     pub breach_above: Option<f64>,
+    /// How late samples are there, in seconds: forecasts start that long before now.
+    pub query_offset: i64,
 }
 
 /// Quantiles of the peak that a cost rule needs.
@@ -161,6 +163,7 @@ pub fn built_in() -> Vec<ForecastConfig> {
             publish_models: false,
             max_series: DEFAULT_MAX_SERIES,
             breach_above: None,
+            query_offset: 0,
         })
         .collect()
 }
@@ -191,15 +194,18 @@ impl Config {
         let File { prometheus, defaults, forecasts } = shape;
         let mut check = Check { file, findings: Vec::new() };
         let mut prometheus = prometheus.unwrap_or_default();
-        if prometheus.url.is_empty() {
+        let url_is_given = !prometheus.url.is_empty();
+        if !url_is_given {
             DEFAULT_URL.clone_into(&mut prometheus.url);
         }
-        if !prometheus.url.starts_with("http://") && !prometheus.url.starts_with("https://") {
-            check.add("prometheus.url", format!("{:?} is no URL; write it as http://HOST:PORT", prometheus.url));
+        for (field, message) in prometheus.findings() {
+            // The URL may come from the command line; then it is looked at there.
+            if field == "tls" && !url_is_given {
+                continue;
+            }
+            check.add(format!("prometheus.{field}").trim_end_matches('.'), message);
         }
-        if prometheus.bearer_token_file.is_some() && prometheus.basic_auth.is_some() {
-            check.add("prometheus", "bearer_token_file and basic_auth exclude each other");
-        }
+        let query_offset = prometheus.query_offset.map_or(0, |offset| offset.seconds() as i64);
         let mut names = BTreeSet::new();
         let mut checked = Vec::new();
         for (i, forecast) in forecasts.into_iter().enumerate() {
@@ -214,6 +220,9 @@ impl Config {
         }
         if checked.is_empty() {
             check.add("forecasts", "nothing is forecast; add a forecast or set defaults: true");
+        }
+        for forecast in &mut checked {
+            forecast.query_offset = query_offset;
         }
         if check.findings.is_empty() {
             Ok(Self { prometheus, forecasts: checked })
@@ -305,6 +314,7 @@ fn check_forecast(shape: ForecastShape, path: &str, check: &mut Check<'_>) -> Fo
         publish_models,
         max_series,
         breach_above,
+        query_offset: 0,
     }
 }
 
@@ -375,7 +385,7 @@ impl ForecastConfig {
 
     /// Returns the age in seconds beyond which a forecast is not shown any more.
     pub fn max_age(&self) -> i64 {
-        (3 * self.interval).max(2 * self.step) + 60
+        self.query_offset + (3 * self.interval).max(2 * self.step) + 60
     }
 }
 
@@ -433,6 +443,27 @@ mod tests {
             "{found:?}"
         );
         assert!(found[1].contains("prometeus: unknown field \"prometeus\"; did you mean \"prometheus\"?"), "{found:?}");
+    }
+
+    #[test]
+    fn the_source_is_checked_with_all_the_rest() {
+        let text = "prometheus: {url: 'https://p', tls: {cert_file: a}, params: {query: x}, bearer_token_file: t, basic_auth: {username: u, password_file: p}}\n";
+        let found = findings(&format!("{text}forecasts: [{{name: x, query: ''}}]"));
+        for expected in [
+            "c.yaml: prometheus: bearer_token_file and basic_auth exclude each other",
+            "c.yaml: prometheus.params.query: is set by the client itself",
+            "c.yaml: prometheus.tls.key_file: is missing",
+            "c.yaml: forecasts[0].query: is empty",
+        ] {
+            assert!(found.iter().any(|line| line.starts_with(expected)), "{expected}\n{found:#?}");
+        }
+        assert_eq!(found.len(), 4, "{found:#?}");
+    }
+
+    #[test]
+    fn a_late_source_ages_no_forecast() {
+        let age = |text: &str| Config::from_text("c", text).unwrap().forecasts[0].max_age();
+        assert_eq!(age("prometheus: {query_offset: 2m}"), age("") + 120);
     }
 
     #[test]
