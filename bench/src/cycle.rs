@@ -17,6 +17,7 @@ use cloudpulse_forecast::ensemble::{Bounds, Ensemble};
 use cloudpulse_predictor::config::{ForecastConfig, built_in};
 use cloudpulse_predictor::engine::Engine;
 use cloudpulse_predictor::fetch::pieces;
+use cloudpulse_predictor::shard::Shard;
 use cloudpulse_testkit::binary::{workspace_binary, workspace_root};
 use cloudpulse_testkit::net::{free_port, http_client};
 use cloudpulse_testkit::process::{Process, run as run_command};
@@ -121,7 +122,7 @@ fn engine_table(sizes: &[usize]) {
 
 fn engine(size: usize) -> Measured {
     let config = Arc::new(config(size));
-    let mut engine = Engine::new(Arc::clone(&config), Ensemble::default());
+    let mut engine = Engine::new(Arc::clone(&config), Ensemble::default(), Shard::WHOLE);
     let mut learn = 0.0;
     for piece in pieces(&config, END, size) {
         let fetched = generated(size, piece.from, piece.to, piece.step);

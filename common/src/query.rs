@@ -3,13 +3,18 @@
 //! An empty result is an empty vector and never an error; NaN samples are handed on as NaN. Nothing here turns an absent
 //! sample into zero.
 
+mod retry;
+mod settings;
+mod transport;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
 
 use prometheus_http_query::response::{Data, PromqlResult};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::StatusCode;
 
+pub use self::settings::{BasicAuth, ClientConfig, TlsConfig};
+use self::transport::Transport;
 use crate::duration::PromDuration;
 
 /// Labels of a series, sorted by name, without `__name__` where the caller dropped it.
@@ -36,34 +41,6 @@ pub struct Series {
     pub samples: Vec<Sample>,
 }
 
-/// Where Prometheus is and how to be let in.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "config", derive(serde::Deserialize))]
-#[cfg_attr(feature = "config", serde(deny_unknown_fields, default))]
-pub struct ClientConfig {
-    /// Base URL, such as `http://127.0.0.1:9090`.
-    pub url: String,
-    /// File that holds a bearer token; read at start.
-    pub bearer_token_file: Option<PathBuf>,
-    /// User name and the file that holds the password.
-    pub basic_auth: Option<BasicAuth>,
-    /// Further headers, such as `X-Scope-OrgID` for Mimir.
-    pub headers: BTreeMap<String, String>,
-    /// Deadline of one request; 30 s where absent.
-    pub timeout: Option<PromDuration>,
-}
-
-/// Basic authentication.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "config", derive(serde::Deserialize))]
-#[cfg_attr(feature = "config", serde(deny_unknown_fields))]
-pub struct BasicAuth {
-    /// User name.
-    pub username: String,
-    /// File that holds the password; read at start.
-    pub password_file: PathBuf,
-}
-
 /// Why a query gave no result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -84,6 +61,16 @@ pub enum QueryError {
         url: String,
         /// The deadline.
         timeout: PromDuration,
+    },
+    /// The server is there but has no capacity: HTTP 429 or 503.
+    #[error("{url} is busy (HTTP {status}): {message}")]
+    Busy {
+        /// Base URL.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// Its own words.
+        message: String,
     },
     /// Prometheus answered that it will not evaluate the query.
     #[error("prometheus refused the query {query:?}: {message}")]
@@ -119,20 +106,30 @@ impl QueryError {
         match self {
             Self::Unreachable { .. } => "unreachable",
             Self::Timeout { .. } => "timeout",
+            Self::Busy { .. } => "busy",
             Self::Refused { .. } => "refused",
             Self::NotPrometheus { .. } => "not_prometheus",
             Self::TooLarge { .. } => "too_large",
         }
     }
+
+    /// Returns whether the same request may succeed a little later.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Timeout { .. } | Self::Busy { .. })
+    }
 }
 
-/// A client of one Prometheus server; clones share connections.
+/// A client of one server that speaks Prometheus' query API; clones share connections and the limit of requests at once.
 #[derive(Clone)]
 pub struct Client {
-    inner: prometheus_http_query::Client,
+    transport: Arc<Transport>,
     url: String,
     timeout: PromDuration,
+    retries: u32,
 }
+
+/// How often a request is sent again where the configuration does not say.
+const DEFAULT_RETRIES: u32 = 2;
 
 /// Largest body that is read: 11,000 points of some thousand series.
 const MAX_BODY_BYTES: usize = 512 << 20;
@@ -158,18 +155,10 @@ impl Client {
     /// # Errors
     /// When the URL, a header or a secret's file is unusable.
     pub fn new(config: &ClientConfig) -> anyhow::Result<Self> {
-        // Fails only where a provider was installed before, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let timeout = config.timeout.unwrap_or(PromDuration::from_secs(30));
-        let http = reqwest::Client::builder()
-            .default_headers(headers(config)?)
-            .connect_timeout(Duration::from_secs(10).min(timeout.0))
-            .timeout(timeout.0)
-            .redirect(reqwest::redirect::Policy::limited(3))
-            .build()?;
-        let inner = prometheus_http_query::Client::from(http, &config.url)
-            .map_err(|error| anyhow::anyhow!("{:?} is no URL of a Prometheus server: {error}", config.url))?;
-        Ok(Self { inner, url: config.url.clone(), timeout })
+        let transport = Arc::new(Transport::new(config, timeout.0)?);
+        let retries = config.retries.unwrap_or(DEFAULT_RETRIES);
+        Ok(Self { transport, url: config.url.clone(), timeout, retries })
     }
 
     /// Returns the base URL.
@@ -182,11 +171,11 @@ impl Client {
     /// # Errors
     /// [`QueryError`]; an empty result is not an error.
     pub async fn instant(&self, query: &str, at: Option<i64>) -> Result<Vec<Series>, QueryError> {
-        let mut builder = self.inner.query(query);
+        let mut params = vec![("query", query.to_owned())];
         if let Some(at) = at {
-            builder = builder.at(at);
+            params.push(("time", at.to_string()));
         }
-        self.read(query, builder.post_raw().await).await
+        self.ask(query, "api/v1/query", &params).await
     }
 
     /// Evaluates `query` from `start` to `end` (Unix seconds, both included) at each `step`, split into requests of at
@@ -204,21 +193,44 @@ impl Client {
     ) -> Result<Vec<Series>, QueryError> {
         let mut joined: BTreeMap<Labels, Vec<Sample>> = BTreeMap::new();
         for (from, to) in split_range(start, end, step, max_points.min(MAX_POINTS)) {
-            let answer = self.inner.query_range(query, from, to, step as f64).post_raw().await;
-            for series in self.read(query, answer).await? {
+            let params = [
+                ("query", query.to_owned()),
+                ("start", from.to_string()),
+                ("end", to.to_string()),
+                ("step", step.to_string()),
+            ];
+            for series in self.ask(query, "api/v1/query_range", &params).await? {
                 joined.entry(series.labels).or_default().extend(series.samples);
             }
         }
         Ok(joined.into_iter().map(|(labels, samples)| Series { labels, samples }).collect())
     }
 
-    async fn read(
-        &self,
-        query: &str,
-        answer: Result<reqwest::Response, prometheus_http_query::Error>,
-    ) -> Result<Vec<Series>, QueryError> {
-        let mut response = answer.map_err(|error| self.transport(error))?;
-        let status = response.status().as_u16();
+    /// Asks, and again while the failure may pass and retries are left. Ends at once when it is dropped.
+    async fn ask(&self, query: &str, path: &str, params: &[(&'static str, String)]) -> Result<Vec<Series>, QueryError> {
+        let mut retry = 0;
+        loop {
+            let answer = {
+                let _permit = self.transport.permit().await;
+                match self.transport.post(path, params).await {
+                    Ok(response) => self.read(query, response).await,
+                    Err(error) => Err(self.failed(error)),
+                }
+            };
+            match answer {
+                Err(error) if error.is_transient() && retry < self.retries => {
+                    let wait = retry::backoff(retry, retry::random_share());
+                    tracing::debug!(url = %self.url, %error, ?wait, "asked again");
+                    tokio::time::sleep(wait).await;
+                    retry += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn read(&self, query: &str, mut response: reqwest::Response) -> Result<Vec<Series>, QueryError> {
+        let status = response.status();
         let mut body = Vec::new();
         loop {
             match response.chunk().await {
@@ -227,12 +239,23 @@ impl Client {
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => break,
-                Err(source) => return Err(self.http(source)),
+                Err(error) => return Err(self.failed(error)),
             }
         }
-        let foreign = |what: String| QueryError::NotPrometheus { url: self.url.clone(), status, what };
-        let envelope: Envelope =
-            serde_json::from_slice(&body).map_err(|error| foreign(describe_body(&body, &error)))?;
+        let envelope: Result<Envelope, _> = serde_json::from_slice(&body);
+        let (url, status) = (self.url.clone(), status.as_u16());
+        if [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].iter().any(|busy| *busy == status) {
+            let message = match envelope {
+                Ok(envelope) => envelope.error.unwrap_or_else(|| "no message".to_owned()),
+                Err(error) => describe_body(&body, &error),
+            };
+            return Err(QueryError::Busy { url, status, message });
+        }
+        let foreign = |what: String| QueryError::NotPrometheus { url, status, what };
+        let envelope = match envelope {
+            Ok(envelope) => envelope,
+            Err(error) => return Err(foreign(describe_body(&body, &error))),
+        };
         match (envelope.status.as_str(), envelope.data) {
             ("success", Some(result)) => {
                 series_of(result.into_inner().0).ok_or_else(|| foreign("a result of unknown type".to_owned()))
@@ -249,70 +272,13 @@ impl Client {
         }
     }
 
-    fn transport(&self, error: prometheus_http_query::Error) -> QueryError {
-        let timed_out = match &error {
-            prometheus_http_query::Error::Client(client) => client.inner().is_some_and(reqwest::Error::is_timeout),
-            _ => false,
-        };
-        if timed_out { self.timed_out() } else { self.unreachable(error) }
-    }
-
-    fn http(&self, error: reqwest::Error) -> QueryError {
-        if error.is_timeout() { self.timed_out() } else { self.unreachable(error) }
-    }
-
-    fn unreachable(&self, source: impl std::error::Error + Send + Sync + 'static) -> QueryError {
-        QueryError::Unreachable { url: self.url.clone(), source: Box::new(source) }
-    }
-
-    fn timed_out(&self) -> QueryError {
-        QueryError::Timeout { url: self.url.clone(), timeout: self.timeout }
-    }
-}
-
-fn headers(config: &ClientConfig) -> anyhow::Result<HeaderMap> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in &config.headers {
-        let name: HeaderName = name.parse().map_err(|_| anyhow::anyhow!("headers: {name:?} is no header name"))?;
-        let value = value.parse().map_err(|_| anyhow::anyhow!("headers.{name}: the value is no header value"))?;
-        headers.insert(name, value);
-    }
-    let secret = |path: &PathBuf| -> anyhow::Result<String> {
-        let text = std::fs::read_to_string(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-        Ok(text.trim_end().to_owned())
-    };
-    let authorization = match (&config.bearer_token_file, &config.basic_auth) {
-        (Some(_), Some(_)) => anyhow::bail!("bearer_token_file and basic_auth exclude each other"),
-        (Some(path), None) => Some(format!("Bearer {}", secret(path)?)),
-        (None, Some(basic)) => Some(format!(
-            "Basic {}",
-            base64(format!("{}:{}", basic.username, secret(&basic.password_file)?).as_bytes())
-        )),
-        (None, None) => None,
-    };
-    if let Some(text) = authorization {
-        let mut value: HeaderValue =
-            text.parse().map_err(|_| anyhow::anyhow!("the secret holds characters that no header may hold"))?;
-        value.set_sensitive(true);
-        headers.insert(AUTHORIZATION, value);
-    }
-    Ok(headers)
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte)) << (8 * (3 - chunk.len()));
-        for position in 0..4 {
-            if position <= chunk.len() {
-                text.push(char::from(ALPHABET[group >> (18 - 6 * position) & 63]));
-            } else {
-                text.push('=');
-            }
+    fn failed(&self, error: reqwest::Error) -> QueryError {
+        if error.is_timeout() {
+            QueryError::Timeout { url: self.url.clone(), timeout: self.timeout }
+        } else {
+            QueryError::Unreachable { url: self.url.clone(), source: Box::new(error) }
         }
     }
-    text
 }
 
 /// Returns what a body that is not the API's JSON seems to be.
@@ -378,13 +344,6 @@ fn split_range(start: i64, end: i64, step: i64, max_points: usize) -> Vec<(i64, 
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn base64_is_the_standard_one() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(plain.as_bytes()), coded); // RFC 4648, section 10
-        }
-    }
 
     proptest! {
         #[test]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use cloudpulse_common::duration::PromDuration;
 use cloudpulse_common::telemetry::{self, LogArgs};
 use cloudpulse_common::{config::Findings, shutdown};
 use tokio::net::TcpListener;
@@ -13,6 +14,7 @@ use tokio::net::TcpListener;
 use crate::clock::Clock;
 use crate::command::{backtest, forecast, serve};
 use crate::config::{Config, duration_label};
+use crate::shard::Shard;
 
 /// Forecasts Prometheus series and gives the future back to Prometheus: as metrics, and as a curve over remote read.
 ///
@@ -64,6 +66,31 @@ struct ServeArgs {
     /// Threads that run the models; all cores where absent.
     #[arg(long, env = "CLOUDPULSE_PREDICTOR_THREADS", value_name = "N")]
     threads: Option<usize>,
+    /// Folder in which what was learnt is kept over a restart; one for each predictor.
+    #[arg(long, env = "CLOUDPULSE_PREDICTOR_STATE_DIR", value_name = "FOLDER")]
+    state_dir: Option<PathBuf>,
+    /// How often it is saved, besides at the end.
+    #[arg(long, env = "CLOUDPULSE_PREDICTOR_STATE_INTERVAL", value_name = "DURATION", default_value = "5m")]
+    state_interval: PromDuration,
+    /// Forecast only a part of the series, such as 0/3 for the first of three predictors; "auto" takes the number from
+    /// the end of the host name, as in a StatefulSet.
+    #[arg(long, env = "CLOUDPULSE_PREDICTOR_SHARD", value_name = "I/N|auto")]
+    shard: Option<String>,
+    /// Number of predictors for --shard auto.
+    #[arg(long, env = "CLOUDPULSE_PREDICTOR_SHARDS", value_name = "N", requires = "shard")]
+    shards: Option<u64>,
+}
+
+impl ServeArgs {
+    fn shard(&self) -> anyhow::Result<Shard> {
+        let shard = match (self.shard.as_deref(), self.shards) {
+            (None, _) => Ok(Shard::WHOLE),
+            (Some("auto"), Some(count)) => Shard::of_host(&std::env::var("HOSTNAME").unwrap_or_default(), count),
+            (Some("auto"), None) => Err("auto needs --shards".to_owned()),
+            (Some(text), _) => text.parse(),
+        };
+        shard.map_err(|error| anyhow::anyhow!("--shard: {error}"))
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -105,7 +132,9 @@ fn run(command: Command) -> anyhow::Result<()> {
 }
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
-    let ServeArgs { config, prometheus, listen, replay_from, replay_speed, threads } = args;
+    let shard = args.shard()?;
+    let ServeArgs { config, prometheus, listen, replay_from, replay_speed, threads, state_dir, state_interval, .. } =
+        args;
     anyhow::ensure!(replay_speed >= 1.0, "--replay-speed must be at least 1");
     let clock = replay_from.map_or(Clock::Wall, |from| Clock::replay(from, replay_speed));
     let mut config = match config {
@@ -120,7 +149,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     }
     let shutdown = shutdown::on_signal()?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
-    serve::run(config, clock, listener, shutdown).await
+    let settings = serve::Settings { clock, shard, state: state_dir.map(|folder| (folder, state_interval.0)) };
+    serve::run(config, settings, listener, shutdown).await
 }
 
 fn parse_time(text: &str) -> Result<f64, String> {

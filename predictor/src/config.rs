@@ -6,10 +6,13 @@ use std::path::Path;
 use cloudpulse_common::config::{Finding, Findings, parse, read};
 use cloudpulse_common::duration::PromDuration;
 use cloudpulse_common::query::ClientConfig;
-use cloudpulse_forecast::anomaly;
-use cloudpulse_forecast::anomaly::outlier::{self, Method};
 use cloudpulse_forecast::ensemble::Bounds;
 use serde::Deserialize;
+
+mod unusual;
+
+pub use unusual::Outliers;
+use unusual::{AnomalyShape, OutlierShape, check_anomaly, check_outliers};
 
 /// The file as it is written.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -51,38 +54,6 @@ struct ForecastShape {
     anomaly: AnomalyShape,
     #[serde(default)]
     outliers: Option<OutlierShape>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct AnomalyShape {
-    threshold: Option<f64>,
-    min_deviation: Option<f64>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OutlierShape {
-    by: Vec<String>,
-    #[serde(default)]
-    window: Option<PromDuration>,
-    #[serde(default)]
-    method: Method,
-    #[serde(default)]
-    sensitivity: Option<f64>,
-    #[serde(default)]
-    min_deviation: Option<f64>,
-}
-
-/// How the series of a group are compared with each other.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Outliers {
-    /// Labels that the series of a group share, such as the job.
-    pub by: Vec<String>,
-    /// Steps that are compared.
-    pub window: i64,
-    /// What counts.
-    pub options: outlier::Options,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -133,9 +104,11 @@ pub struct ForecastConfig {
     /// Limit of the series: each time that it is passed is counted, by whether a forecast had said so.
     pub breach_above: Option<f64>,
     /// What counts as an alarm.
-    pub anomaly: anomaly::Options,
+    pub anomaly: cloudpulse_forecast::anomaly::Options,
     /// Comparison of the series of a group; off where absent.
     pub outliers: Option<Outliers>,
+    /// How late samples are there, in seconds: forecasts start that long before now.
+    pub query_offset: i64,
 }
 
 /// Quantiles of the peak that a cost rule needs.
@@ -146,10 +119,6 @@ const DEFAULT_HORIZONS: [i64; 3] = [300, 600, 900];
 const DEFAULT_QUANTILES: [f64; 2] = [0.5, 0.9];
 const DEFAULT_PEAK_HORIZONS: [i64; 1] = [300];
 const DEFAULT_MAX_SERIES: usize = 1000;
-/// Time over which the series of a group are compared when nobody says, in seconds.
-const OUTLIER_WINDOW: f64 = 3600.0;
-/// A longer comparison costs more than it tells.
-const MAX_OUTLIER_STEPS: i64 = 1000;
 /// Share of the interval that fits may take.
 const REFIT_SHARE: f64 = 0.25;
 /// Where Prometheus is when nobody says.
@@ -207,8 +176,9 @@ pub fn built_in() -> Vec<ForecastConfig> {
             publish_models: false,
             max_series: DEFAULT_MAX_SERIES,
             breach_above: None,
-            anomaly: anomaly::Options::default(),
+            anomaly: Default::default(),
             outliers: None,
+            query_offset: 0,
         })
         .collect()
 }
@@ -239,15 +209,18 @@ impl Config {
         let File { prometheus, defaults, forecasts } = shape;
         let mut check = Check { file, findings: Vec::new() };
         let mut prometheus = prometheus.unwrap_or_default();
-        if prometheus.url.is_empty() {
+        let url_is_given = !prometheus.url.is_empty();
+        if !url_is_given {
             DEFAULT_URL.clone_into(&mut prometheus.url);
         }
-        if !prometheus.url.starts_with("http://") && !prometheus.url.starts_with("https://") {
-            check.add("prometheus.url", format!("{:?} is no URL; write it as http://HOST:PORT", prometheus.url));
+        for (field, message) in prometheus.findings() {
+            // The URL may come from the command line; then it is looked at there.
+            if field == "tls" && !url_is_given {
+                continue;
+            }
+            check.add(format!("prometheus.{field}").trim_end_matches('.'), message);
         }
-        if prometheus.bearer_token_file.is_some() && prometheus.basic_auth.is_some() {
-            check.add("prometheus", "bearer_token_file and basic_auth exclude each other");
-        }
+        let query_offset = prometheus.query_offset.map_or(0, |offset| offset.seconds() as i64);
         let mut names = BTreeSet::new();
         let mut checked = Vec::new();
         for (i, forecast) in forecasts.into_iter().enumerate() {
@@ -262,6 +235,9 @@ impl Config {
         }
         if checked.is_empty() {
             check.add("forecasts", "nothing is forecast; add a forecast or set defaults: true");
+        }
+        for forecast in &mut checked {
+            forecast.query_offset = query_offset;
         }
         if check.findings.is_empty() {
             Ok(Self { prometheus, forecasts: checked })
@@ -359,46 +335,7 @@ fn check_forecast(shape: ForecastShape, path: &str, check: &mut Check<'_>) -> Fo
         breach_above,
         anomaly,
         outliers,
-    }
-}
-
-fn check_anomaly(shape: &AnomalyShape, path: &str, check: &mut Check<'_>) -> anomaly::Options {
-    let AnomalyShape { threshold, min_deviation } = *shape;
-    let default = anomaly::Options::default();
-    let options = anomaly::Options {
-        threshold: threshold.unwrap_or(default.threshold),
-        min_deviation: min_deviation.unwrap_or(default.min_deviation),
-    };
-    if !(options.threshold > 0.0 && options.threshold.is_finite()) {
-        check.add(&format!("{path}.threshold"), "must be above 0; 1 is usual, 1.3 alarms less");
-    }
-    check_deviation(options.min_deviation, path, check);
-    options
-}
-
-fn check_outliers(shape: OutlierShape, step: i64, path: &str, check: &mut Check<'_>) -> Outliers {
-    let OutlierShape { by, window, method, sensitivity, min_deviation } = shape;
-    let default = outlier::Options::default();
-    let options = outlier::Options {
-        method,
-        sensitivity: sensitivity.unwrap_or(default.sensitivity),
-        min_deviation: min_deviation.unwrap_or(default.min_deviation),
-    };
-    if !(options.sensitivity > 0.0 && options.sensitivity < 1.0) {
-        check.add(&format!("{path}.sensitivity"), "must lie between 0 and 1; larger finds more");
-    }
-    check_deviation(options.min_deviation, path, check);
-    let seconds = window.map_or(OUTLIER_WINDOW, PromDuration::seconds);
-    let window = (seconds / step as f64).round() as i64;
-    if !(1..=MAX_OUTLIER_STEPS).contains(&window) {
-        check.add(&format!("{path}.window"), format!("must hold 1 to {MAX_OUTLIER_STEPS} steps"));
-    }
-    Outliers { by, window, options }
-}
-
-fn check_deviation(value: f64, path: &str, check: &mut Check<'_>) {
-    if !(value >= 0.0 && value.is_finite()) {
-        check.add(&format!("{path}.min_deviation"), "must be at least 0, in the unit of the series");
+        query_offset: 0,
     }
 }
 
@@ -470,7 +407,7 @@ impl ForecastConfig {
 
     /// Returns the age in seconds beyond which a forecast is not shown any more.
     pub fn max_age(&self) -> i64 {
-        (3 * self.interval).max(2 * self.step) + 60
+        self.query_offset + (3 * self.interval).max(2 * self.step) + 60
     }
 }
 
@@ -528,6 +465,27 @@ mod tests {
             "{found:?}"
         );
         assert!(found[1].contains("prometeus: unknown field \"prometeus\"; did you mean \"prometheus\"?"), "{found:?}");
+    }
+
+    #[test]
+    fn the_source_is_checked_with_all_the_rest() {
+        let text = "prometheus: {url: 'https://p', tls: {cert_file: a}, params: {query: x}, bearer_token_file: t, basic_auth: {username: u, password_file: p}}\n";
+        let found = findings(&format!("{text}forecasts: [{{name: x, query: ''}}]"));
+        for expected in [
+            "c.yaml: prometheus: bearer_token_file and basic_auth exclude each other",
+            "c.yaml: prometheus.params.query: is set by the client itself",
+            "c.yaml: prometheus.tls.key_file: is missing",
+            "c.yaml: forecasts[0].query: is empty",
+        ] {
+            assert!(found.iter().any(|line| line.starts_with(expected)), "{expected}\n{found:#?}");
+        }
+        assert_eq!(found.len(), 4, "{found:#?}");
+    }
+
+    #[test]
+    fn a_late_source_ages_no_forecast() {
+        let age = |text: &str| Config::from_text("c", text).unwrap().forecasts[0].max_age();
+        assert_eq!(age("prometheus: {query_offset: 2m}"), age("") + 120);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use rayon::prelude::*;
 
 use crate::config::ForecastConfig;
 use crate::publish::Issued;
+use crate::shard::Shard;
+use crate::state::Entry;
 use crate::tracked::Tracked;
 
 /// A series that is silent for this many steps has vanished: one step may be late, two are not.
@@ -26,6 +28,9 @@ pub struct Engine {
     config: Arc<ForecastConfig>,
     ensemble: Ensemble,
     tracked: BTreeMap<Labels, Tracked>,
+    shard: Shard,
+    /// Time of the first cycle in which restored series still waited for their histories.
+    waiting_since: Option<i64>,
 }
 
 /// What a merge found.
@@ -49,9 +54,9 @@ pub struct Made {
 }
 
 impl Engine {
-    /// Returns an engine that knows no series.
-    pub fn new(config: Arc<ForecastConfig>, ensemble: Ensemble) -> Self {
-        Self { config, ensemble, tracked: BTreeMap::new() }
+    /// Returns an engine that knows no series; those of other shards are never taken.
+    pub fn new(config: Arc<ForecastConfig>, ensemble: Ensemble, shard: Shard) -> Self {
+        Self { config, ensemble, tracked: BTreeMap::new(), shard, waiting_since: None }
     }
 
     /// Returns whether no series has a history: a restored one waits for its own.
@@ -64,20 +69,35 @@ impl Engine {
         self.tracked.len()
     }
 
-    /// Takes a saved series. Returns whether it fits; otherwise the series starts anew with its history.
-    pub fn restore(&mut self, labels: Labels, saved: &[u8]) -> bool {
-        match Tracked::restore(&self.config, &self.ensemble, &labels, saved) {
-            Some(tracked) => {
-                self.tracked.insert(labels, tracked);
-                true
-            }
-            None => false,
-        }
+    /// Takes saved series, up to the cap. Returns how many fit; the others start anew with their histories. Those that
+    /// the source does not return any more go with the first history that is read.
+    pub fn restore(&mut self, saved: Vec<Entry>) -> usize {
+        let Self { config, ensemble, shard, .. } = self;
+        let restored: BTreeMap<Labels, Tracked> = saved
+            .into_par_iter()
+            .filter(|(labels, _)| shard.owns(labels))
+            .filter_map(|(labels, bytes)| {
+                let tracked = Tracked::restore(config, ensemble, &labels, &bytes)?;
+                Some((labels, tracked))
+            })
+            .collect();
+        self.tracked.extend(restored.into_iter().take(self.config.max_series));
+        self.tracked.len()
     }
 
-    /// Returns every series as [`Engine::restore`] takes it.
-    pub fn save(&self) -> Vec<(Labels, Vec<u8>)> {
-        self.tracked.par_iter().map(|(labels, tracked)| (labels.clone(), tracked.save())).collect()
+    /// Returns the series that were forecast at least once, as [`Engine::restore`] takes them.
+    pub fn save(&self) -> Vec<Entry> {
+        let live: Vec<_> = self.tracked.iter().filter(|(_, tracked)| tracked.is_live()).collect();
+        live.into_par_iter().map(|(labels, tracked)| (labels.clone(), tracked.save())).collect()
+    }
+
+    /// Returns the last time that any series learnt from, Unix seconds; `None` where none has been forecast yet.
+    pub fn learned_to(&self) -> Option<i64> {
+        self.tracked
+            .values()
+            .filter(|tracked| tracked.is_live())
+            .filter_map(|tracked| tracked.seen(self.config.step))
+            .max()
     }
 
     /// Returns the bytes that all series take.
@@ -86,10 +106,11 @@ impl Engine {
         self.tracked.iter().map(|(names, tracked)| labels(names) + tracked.bytes()).sum()
     }
 
-    /// Returns which of the series that a query returned are forecast: those known before, then by label order, up to
-    /// the cap; and how many are left out.
+    /// Returns which of the series that a query returned are forecast: of those of this shard the ones known before, then
+    /// by label order, up to the cap; and how many are left out because of the cap.
     pub fn keep(&self, returned: impl IntoIterator<Item = Labels>) -> (BTreeSet<Labels>, usize) {
-        let all: BTreeSet<Labels> = returned.into_iter().map(without_name).collect();
+        let all: BTreeSet<Labels> =
+            returned.into_iter().map(without_name).filter(|labels| self.shard.owns(labels)).collect();
         let total = all.len();
         let (known, new): (Vec<Labels>, Vec<Labels>) =
             all.into_iter().partition(|labels| self.tracked.contains_key(labels));
@@ -98,8 +119,8 @@ impl Engine {
         (kept, dropped)
     }
 
-    /// Takes fetched samples; `end` is the last evaluated time. Unknown series are taken up to the cap. Series silent for
-    /// an hour are forgotten.
+    /// Takes fetched samples; `end` is the time up to which samples are fetched in all, in this piece or a later one.
+    /// Unknown series are taken up to the cap.
     pub fn merge(&mut self, fetched: Vec<Fetched>, end: i64) -> Merged {
         let (kept, dropped) = self.keep(fetched.iter().map(|series| series.labels.clone()));
         let (config, ensemble) = (&*self.config, &self.ensemble);
@@ -130,18 +151,26 @@ impl Engine {
             .collect();
         let merged = Merged { new: new.len(), dropped };
         self.tracked.extend(new);
+        merged
+    }
+
+    /// Forgets series that are silent for an hour, and restored ones without a history: at once where others have theirs,
+    /// after an hour where the source returns nothing at all.
+    fn forget(&mut self, end: i64) {
+        let waiting = if self.is_empty() { end - *self.waiting_since.get_or_insert(end) } else { i64::MAX };
         let step = self.config.step;
         self.tracked.retain(|_, tracked| {
-            // A restored series waits for its history.
-            !tracked.has_history() || tracked.last_known(step).is_some_and(|at| end - at <= REMEMBERED_SECONDS)
+            let silent =
+                if tracked.has_history() { tracked.last_known(step).map(|at| end - at) } else { Some(waiting) };
+            silent.is_some_and(|seconds| seconds <= REMEMBERED_SECONDS)
         });
-        merged
     }
 
     /// Makes the fits that are due, as far as `may` allows for the model of that name, and forecasts every series that is
     /// there at `end`, on all cores of the current rayon pool. A vanished series, and one whose last samples are missing,
-    /// is not among them.
+    /// is not among them. Everything up to `end` must have been merged: series silent for an hour are forgotten.
     pub fn cycle(&mut self, end: i64, may: impl Fn(&'static str) -> bool + Sync) -> Made {
+        self.forget(end);
         let (config, ensemble) = (&self.config, &self.ensemble);
         let skipped = AtomicUsize::new(0);
         let (mut issued, members): (Vec<Issued>, Vec<Option<Member>>) = self
@@ -219,7 +248,7 @@ mod tests {
     fn engine(max_series: usize) -> Engine {
         let mut config = built_in().swap_remove(0);
         config.max_series = max_series;
-        Engine::new(Arc::new(config), Ensemble::default())
+        Engine::new(Arc::new(config), Ensemble::default(), Shard::WHOLE)
     }
 
     fn fetched(name: &str, first: i64, values: &[f64]) -> Fetched {
@@ -262,7 +291,7 @@ mod tests {
         let mut config = built_in().swap_remove(0);
         let options = outlier::Options::default();
         config.outliers = Some(crate::config::Outliers { by: vec!["__none__".to_owned()], window: 30, options });
-        let mut engine = Engine::new(Arc::new(config), Ensemble::default());
+        let mut engine = Engine::new(Arc::new(config), Ensemble::default(), Shard::WHOLE);
         let wave = |shift: f64| (0..100).map(|i| shift + (f64::from(i) / 9.0).sin()).collect::<Vec<f64>>();
         let series = ["a", "b", "c", "d", "odd"]
             .map(|name| fetched(name, END - 60 * 99, &wave(if name == "odd" { 90.0 } else { 10.0 })));
@@ -295,5 +324,67 @@ mod tests {
         assert_eq!(issued[0].horizons[0].quantiles[0], 0.3, "the median of one value is that value");
         assert!(issued[0].horizons[0].quantiles[1].is_nan(), "one value has no honest 0.9 quantile");
         assert!(issued[0].peaks.is_empty());
+    }
+
+    #[test]
+    fn a_history_read_in_pieces_is_kept_whole() {
+        let mut engine = engine(10);
+        let old = END - 3 * 86_400;
+        let first = fetched("a", old, &[0.5; 100]);
+        engine.merge(vec![first.clone()], END);
+        engine.merge(vec![fetched("a", END - 60 * 99, &[0.5; 100])], END);
+        let tracked = engine.tracked.values().next().unwrap();
+        assert!(!tracked.is_older(&first.samples, 60), "the first piece is still in it");
+    }
+
+    #[test]
+    fn a_restored_series_goes_on_once_its_history_is_there() {
+        let mut before = engine(10);
+        let wave: Vec<f64> = (0..600).map(|i| 0.5 + 0.3 * (f64::from(i) / 20.0).sin()).collect();
+        let first = END - 60 * 599;
+        before.merge(vec![fetched("a", first, &wave), fetched("gone", first, &wave)], END);
+        assert!(before.save().is_empty(), "what was never forecast has nothing worth keeping");
+        before.cycle(END, |_| true);
+        let saved = before.save();
+        assert_eq!((saved.len(), before.learned_to()), (2, Some(END)));
+
+        let mut after = engine(10);
+        assert_eq!(after.restore(saved.clone()), 2);
+        assert!(after.is_empty() && after.cycle(END, |_| true).issued.is_empty(), "it waits for its history");
+        assert_eq!(after.len(), 2, "the source may come back");
+        // The history comes in two pieces; the series that is gone is in neither.
+        after.merge(vec![fetched("a", first, &wave[..300])], END);
+        after.merge(vec![fetched("a", first + 60 * 300, &wave[300..])], END);
+        let issued = after.cycle(END, |_| true).issued;
+        assert_eq!((names(&issued), after.len()), (vec!["a"], 1));
+        assert_eq!(issued[0].horizons, before.cycle(END, |_| true).issued[0].horizons);
+
+        let mut nobody = engine(10);
+        nobody.restore(saved);
+        nobody.cycle(END, |_| true);
+        nobody.cycle(END + REMEMBERED_SECONDS + 60, |_| true);
+        assert_eq!(nobody.len(), 0, "what never comes back is not kept for ever");
+    }
+
+    #[test]
+    fn a_state_that_is_no_series_of_this_configuration_is_not_taken() {
+        let mut engine = engine(10);
+        let labels = |name: &str| Labels::from([("instance".to_owned(), name.to_owned())]);
+        assert_eq!(engine.restore(vec![(labels("a"), Vec::new()), (labels("b"), vec![7; 500])]), 0);
+    }
+
+    #[test]
+    fn shards_take_each_series_once() {
+        let all: Vec<Fetched> = (0..60).map(|i| fetched(&format!("node-{i}"), END, &[1.0])).collect();
+        let mut taken = Vec::new();
+        for index in 0..3 {
+            let config = Arc::new(built_in().swap_remove(0));
+            let mut engine = Engine::new(config, Ensemble::default(), Shard::new(index, 3).unwrap());
+            assert_eq!(engine.merge(all.clone(), END).dropped, 0, "another shard's series are not left out");
+            taken.extend(engine.tracked.into_keys());
+        }
+        taken.sort();
+        let expected: BTreeSet<Labels> = all.into_iter().map(|series| without_name(series.labels)).collect();
+        assert_eq!(taken, expected.into_iter().collect::<Vec<_>>());
     }
 }

@@ -17,4 +17,7 @@ pub mod publish;
 pub mod remote_read;
 pub mod rows;
 pub mod runner;
+pub mod saver;
+pub mod shard;
+pub mod state;
 mod tracked;

@@ -25,6 +25,16 @@ pub struct Metrics {
     pub skipped_fits: IntCounterVec,
     /// Unix time of the last forecast.
     pub last_success: GaugeVec,
+    /// Unix time of the last saved state.
+    pub state_written: GaugeVec,
+    /// Length of the last saved state.
+    pub state_bytes: IntGaugeVec,
+    /// States that could not be saved.
+    pub state_errors: IntCounterVec,
+    /// Series that the last start took from a saved state.
+    pub state_restored: IntGaugeVec,
+    /// Saved states that were not whole.
+    pub state_damaged: IntCounterVec,
     /// Unix time of the start.
     pub started: Gauge,
     /// Time of a remote-read answer.
@@ -75,6 +85,23 @@ impl Metrics {
                 Opts::new("last_success_timestamp_seconds", "Unix time of the last forecast."),
                 &forecast,
             )?,
+            state_written: GaugeVec::new(
+                Opts::new("state_written_timestamp_seconds", "Unix time of the last saved state."),
+                &forecast,
+            )?,
+            state_bytes: IntGaugeVec::new(Opts::new("state_bytes", "Length of the last saved state."), &forecast)?,
+            state_errors: IntCounterVec::new(
+                Opts::new("state_write_errors_total", "States that could not be saved."),
+                &forecast,
+            )?,
+            state_restored: IntGaugeVec::new(
+                Opts::new("state_restored_series", "Series that the start took from a saved state."),
+                &forecast,
+            )?,
+            state_damaged: IntCounterVec::new(
+                Opts::new("state_damaged_total", "Saved states that were not whole and were put aside."),
+                &forecast,
+            )?,
             started: Gauge::new("start_timestamp_seconds", "Unix time of the start.")?,
             remote_read_seconds: Histogram::with_opts(seconds(
                 "remote_read_duration_seconds",
@@ -82,7 +109,7 @@ impl Metrics {
             ))?,
             registry,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 11] = [
+        let all: [Box<dyn prometheus::core::Collector>; 16] = [
             Box::new(metrics.queries.clone()),
             Box::new(metrics.query_errors.clone()),
             Box::new(metrics.query_seconds.clone()),
@@ -92,6 +119,11 @@ impl Metrics {
             Box::new(metrics.series_bytes.clone()),
             Box::new(metrics.skipped_fits.clone()),
             Box::new(metrics.last_success.clone()),
+            Box::new(metrics.state_written.clone()),
+            Box::new(metrics.state_bytes.clone()),
+            Box::new(metrics.state_errors.clone()),
+            Box::new(metrics.state_restored.clone()),
+            Box::new(metrics.state_damaged.clone()),
             Box::new(metrics.started.clone()),
             Box::new(metrics.remote_read_seconds.clone()),
         ];

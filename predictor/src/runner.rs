@@ -15,6 +15,8 @@ use crate::engine::{Engine, Made};
 use crate::fetch;
 use crate::metrics::Metrics;
 use crate::publish::{Batch, Board};
+use crate::saver::Saver;
+use crate::shard::Shard;
 
 /// Before the first success a failed fetch is tried again this soon.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
@@ -40,6 +42,8 @@ pub struct Shared {
     pub board: Board,
     /// What the loops say of themselves.
     pub metrics: Metrics,
+    /// Which series are forecast here.
+    pub shard: Shard,
     /// Ready once every forecast was made once.
     pub progress: Arc<Progress>,
 }
@@ -80,10 +84,15 @@ impl Progress {
     }
 }
 
-/// Forecasts `config` again and again until `shutdown`.
-pub async fn run(config: Arc<ForecastConfig>, shared: Shared, shutdown: CancellationToken) {
+/// Forecasts `config` again and again until `shutdown`, from the state and to the state that `saver` keeps, if any.
+pub async fn run(config: Arc<ForecastConfig>, shared: Shared, mut saver: Option<Saver>, shutdown: CancellationToken) {
+    let engine = Engine::new(Arc::clone(&config), shared.ensemble.clone(), shared.shard);
+    let engine = Arc::new(Mutex::new(engine));
+    if let Some(saver) = &mut saver {
+        saver.restore(&engine, shared.clock.now()).await;
+    }
     let mut cycle = Cycle {
-        engine: Engine::new(Arc::clone(&config), shared.ensemble.clone()),
+        engine,
         config,
         shared,
         fetched_to: None,
@@ -95,8 +104,11 @@ pub async fn run(config: Arc<ForecastConfig>, shared: Shared, shutdown: Cancella
     loop {
         let now = cycle.shared.clock.now();
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => break,
             () = cycle.turn(now) => {}
+        }
+        if let Some(saver) = &mut saver {
+            saver.save_if_due(&cycle.engine).await;
         }
         let interval = cycle.config.interval as f64;
         let clock = cycle.shared.clock;
@@ -108,16 +120,20 @@ pub async fn run(config: Arc<ForecastConfig>, shared: Shared, shutdown: Cancella
             }
         };
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => break,
             () = tokio::time::sleep(pause) => {}
         }
+    }
+    if let Some(saver) = saver {
+        saver.finish(&cycle.engine).await;
     }
 }
 
 struct Cycle {
     config: Arc<ForecastConfig>,
     shared: Shared,
-    engine: Engine,
+    /// Held by one blocking thread at a time; async code reaches it through [`Cycle::with_engine`].
+    engine: Arc<Mutex<Engine>>,
     /// End of the last successful fetch.
     fetched_to: Option<i64>,
     /// Time of the last whole fetch that new series asked for.
@@ -132,7 +148,7 @@ impl Cycle {
     async fn turn(&mut self, now: f64) {
         let name = self.config.name.clone();
         let metrics = self.shared.metrics.clone();
-        let end = fetch::last_step(now, self.config.step);
+        let end = fetch::last_step(now - self.config.query_offset as f64, self.config.step);
         let started = Instant::now();
         metrics.queries.with_label_values(&[&name]).inc();
         let fetched = self.fetch(end).await;
@@ -174,7 +190,8 @@ impl Cycle {
 
     /// Takes in what is new up to `end`; everything at the start, after a long silence, and when series appear.
     async fn fetch(&mut self, end: i64) -> Result<(), QueryError> {
-        let since = self.fetched_to.filter(|since| !self.engine.is_empty() && end - since < self.config.history);
+        let Some(is_empty) = self.with_engine(|engine| engine.is_empty()).await else { return Ok(()) };
+        let since = self.fetched_to.filter(|since| !is_empty && end - since < self.config.history);
         let Some(since) = since else { return self.fetch_history(end).await };
         let series = fetch::recent(&self.shared.client, &self.config, since, end).await?;
         let Some(merged) = self.with_engine(move |engine| engine.merge(series, end)).await else { return Ok(()) };
@@ -190,8 +207,9 @@ impl Cycle {
     async fn fetch_history(&mut self, end: i64) -> Result<(), QueryError> {
         let client = self.shared.client.clone();
         let config = Arc::clone(&self.config);
-        let returned = client.instant(&config.query, Some(end)).await?.into_iter().map(|series| series.labels);
-        let (kept, dropped) = self.engine.keep(returned);
+        let returned = client.instant(&config.query, Some(end)).await?;
+        let labels = returned.into_iter().map(|series| series.labels);
+        let Some((kept, dropped)) = self.with_engine(|engine| engine.keep(labels)).await else { return Ok(()) };
         self.say_dropped(dropped);
         // A query without series is asked each cycle: not worth a line each time.
         if kept.is_empty() {
@@ -220,20 +238,18 @@ impl Cycle {
         &mut self,
         work: impl FnOnce(&mut Engine) -> T + Send + 'static,
     ) -> Option<T> {
-        let fresh = Engine::new(Arc::clone(&self.config), self.shared.ensemble.clone());
-        let mut engine = std::mem::replace(&mut self.engine, fresh);
+        let engine = Arc::clone(&self.engine);
         let done = tokio::task::spawn_blocking(move || {
-            let result = work(&mut engine);
-            (engine, result)
+            // Poisoned only by a panic in an earlier task, after which the engine was replaced.
+            work(&mut engine.lock().unwrap_or_else(PoisonError::into_inner))
         });
         match done.await {
-            Ok((engine, result)) => {
-                self.engine = engine;
-                Some(result)
-            }
+            Ok(result) => Some(result),
             Err(error) => {
-                // The engine went down with the task: its histories are read again in the next turn.
+                // What the panic left half done is dropped: the histories are read again in the next turn.
                 tracing::error!(forecast = %self.config.name, %error, "the models failed; this is a defect, please report it");
+                let fresh = Engine::new(Arc::clone(&self.config), self.shared.ensemble.clone(), self.shared.shard);
+                self.engine = Arc::new(Mutex::new(fresh));
                 self.fetched_to = None;
                 None
             }

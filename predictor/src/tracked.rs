@@ -122,6 +122,16 @@ impl Tracked {
         self.tracker.history().now().is_some()
     }
 
+    /// Returns whether it was forecast: its first history is in, and what was learnt is worth keeping.
+    pub(crate) const fn is_live(&self) -> bool {
+        !self.warming
+    }
+
+    /// Returns the last time that was learnt from, Unix seconds; `None` before any.
+    pub(crate) fn seen(&self, step: i64) -> Option<i64> {
+        self.tracker.seen().checked_mul(step)
+    }
+
     /// Takes samples in ascending time.
     pub(crate) fn push(&mut self, config: &ForecastConfig, samples: &[Sample]) {
         if let Some(sample) = samples.first() {

@@ -12,6 +12,9 @@ use cloudpulse_common::query::BasicAuth;
 use cloudpulse_common::query::ClientConfig;
 use cloudpulse_common::telemetry::LogArgs;
 
+/// Queries under way at once: far more than rules are due in the same second.
+const MAX_CONCURRENT_QUERIES: usize = 64;
+
 /// Scales workloads by their load now and by the forecast of its peak.
 ///
 /// Rules say what is scaled, by which PromQL query and how. Each turn asks Prometheus for the load and for the forecast
@@ -133,6 +136,10 @@ impl AccessArgs {
                 .map(|(username, password_file)| BasicAuth { username, password_file }),
             headers: header.iter().map(split).collect::<anyhow::Result<_>>()?,
             timeout: Some(query_timeout),
+            // A decision is made anew in seconds: what failed is missing until then, and no rule waits for another's query.
+            retries: Some(0),
+            max_concurrent_queries: Some(MAX_CONCURRENT_QUERIES),
+            ..ClientConfig::default()
         })
     }
 }

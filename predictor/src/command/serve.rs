@@ -1,9 +1,11 @@
 //! `serve`: all forecasts in their loops, the metrics page and remote read on one listener.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use cloudpulse_common::exposition::{Format, Page};
+use cloudpulse_common::exposition::{Format, Kind, Page};
 use cloudpulse_common::query::Client;
 use cloudpulse_common::server::{MetricsPage, Readiness, base_router, serve as serve_http};
 use cloudpulse_common::telemetry::write_build_info;
@@ -17,17 +19,33 @@ use crate::metrics::Metrics;
 use crate::publish::{self, Board};
 use crate::remote_read;
 use crate::runner::{self, Progress, Shared};
+use crate::saver::Saver;
+use crate::shard::Shard;
+use crate::state::StateFolder;
+
+/// How this predictor runs, beside what it forecasts.
+#[derive(Debug)]
+pub struct Settings {
+    /// What time it is.
+    pub clock: Clock,
+    /// Which series are forecast here.
+    pub shard: Shard,
+    /// Where what was learnt is kept over a restart, and how often it is saved; nowhere where absent.
+    pub state: Option<(PathBuf, Duration)>,
+}
 
 /// Runs until `shutdown`.
 ///
 /// # Errors
-/// When Prometheus' address is unusable or the listener fails. An unreachable Prometheus is no error: it is tried again.
+/// When Prometheus' address or the state folder is unusable or the listener fails. An unreachable Prometheus is no error:
+/// it is tried again.
 pub async fn run(
     config: Config,
-    clock: Clock,
+    settings: Settings,
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    let Settings { clock, shard, state } = settings;
     let client = Client::new(&config.prometheus)?;
     let metrics = Metrics::new().context("metrics")?;
     metrics.started.set(clock.now());
@@ -39,6 +57,7 @@ pub async fn run(
         clock,
         board: Board::default(),
         metrics: metrics.clone(),
+        shard,
         progress: Arc::new(Progress::new(names, readiness.clone())),
     };
     tracing::info!(
@@ -48,12 +67,28 @@ pub async fn run(
         version = env!("CARGO_PKG_VERSION"),
         "predictor starts"
     );
-    let loops: Vec<_> = config
-        .forecasts
-        .into_iter()
-        .map(|forecast| tokio::spawn(runner::run(Arc::new(forecast), shared.clone(), shutdown.clone())))
-        .collect();
-    let router = base_router("predictor", readiness, page(shared.board.clone(), clock, metrics))
+    // Held until all loops have saved.
+    let folder = match &state {
+        Some((path, _)) => Some(StateFolder::open(path).with_context(|| format!("state folder {}", path.display()))?),
+        None => {
+            tracing::info!("no --state-dir: what is learnt is lost with a restart, and learnt again from history");
+            None
+        }
+    };
+    let mut loops = Vec::with_capacity(config.forecasts.len());
+    for forecast in config.forecasts {
+        let forecast = Arc::new(forecast);
+        let saver = match (&folder, &state) {
+            (Some(folder), Some((path, interval))) => {
+                let store = folder.store(&forecast.name);
+                let store = store.with_context(|| format!("state folder {}", path.display()))?;
+                Some(Saver::new(Arc::clone(&forecast), store, *interval, metrics.clone()))
+            }
+            _ => None,
+        };
+        loops.push(tokio::spawn(runner::run(forecast, shared.clone(), saver, shutdown.clone())));
+    }
+    let router = base_router("predictor", readiness, page(shared.board.clone(), clock, shard, metrics))
         .merge(remote_read::router(shared.board.clone(), clock));
     serve_http(listener, router, shutdown.clone()).await.context("serving HTTP")?;
     shutdown.cancel();
@@ -61,14 +96,19 @@ pub async fn run(
         // A loop ends at the token; a panic in it was said where it happened.
         let _ = task.await;
     }
+    drop(folder);
     Ok(())
 }
 
-fn page(board: Board, clock: Clock, metrics: Metrics) -> MetricsPage {
+fn page(board: Board, clock: Clock, shard: Shard, metrics: Metrics) -> MetricsPage {
     Arc::new(move |format: Format| {
         let mut buffer = Vec::with_capacity(64 << 10);
         let mut page = Page::new(&mut buffer, format);
         write_build_info(&mut page, "predictor", env!("CARGO_PKG_VERSION"));
+        let name = "cloudpulse_predictor_shard_info";
+        page.family(name, "Always 1; which part of the series is forecast here is in the labels.", Kind::Gauge);
+        let (index, count) = (shard.index().to_string(), shard.count().to_string());
+        page.sample(name, &[("shard", &index), ("shards", &count)], 1.0);
         let batches = board.fresh(clock.now());
         publish::write(&mut page, &batches);
         publish::write_standing(&mut page, &batches);
