@@ -74,7 +74,7 @@ pub enum SolveError {
 
 /// Alternations stop when s changes by less than this share.
 pub(crate) const SIGMA_TOLERANCE: f64 = 1e-10;
-/// 3 to 22 alternations are needed on real series.
+/// Real series need 3 to 8.
 const MAX_ALTERNATIONS: u32 = 200;
 
 impl Problem<'_> {
