@@ -3,7 +3,8 @@
 #
 #   scripts/setup.sh rules    promtool
 #   scripts/setup.sh demo     prometheus, promtool, alertmanager
-#   scripts/setup.sh test     the same, and dockerd, docker, docker-compose (in target/tools/bin), Python's prometheus_client
+#   scripts/setup.sh test     the same, and dockerd, docker, docker-compose (in target/tools/bin), Python's prometheus_client;
+#                             where Go is there, also VictoriaMetrics (in target/tools/bin)
 #   scripts/setup.sh bench    the same as demo, and node_exporter, Prophet and statsforecast (in target/bench/venv)
 #
 # As root, or with sudo that asks no password, it installs what is missing from Debian's packages. Debian's packages start
@@ -236,6 +237,25 @@ install_compose() {
   ln -sfn ../venv/bin/docker-compose target/tools/bin/docker-compose
 }
 
+# --- VictoriaMetrics is optional ---------------------------------------------------------------------------------------
+
+# Debian has no package of it, and building it takes Go. Its test says that it did not run where it is not there.
+victoriametrics=github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics@v1.151.0
+
+install_victoriametrics() {
+  local go
+  if [ -x target/tools/bin/victoria-metrics ] || command -v victoria-metrics >/dev/null; then return; fi
+  if ! go=$(command -v go || command -v /usr/local/go/bin/go); then
+    say "NOTE: Go is not there to build VictoriaMetrics, so its test will not run (Debian: golang, or put victoria-metrics on PATH)."
+    return
+  fi
+  say "building VictoriaMetrics ..."
+  if ! logged env GOBIN="$PWD/target/tools/bin" "$go" install -trimpath -ldflags '-s -w' "$victoriametrics"; then
+    show_log
+    say "NOTE: VictoriaMetrics could not be built, so its test will not run."
+  fi
+}
+
 # --- The demo's Docker is optional -------------------------------------------------------------------------------------
 
 # The demo scales real containers where an engine runs. Installing one would not help: it would not be started.
@@ -284,7 +304,10 @@ fi
 for set in "$@"; do
   case $set in
     demo) note_docker ;;
-    test) install_compose || exit 1 ;;
+    test)
+      install_compose || exit 1
+      install_victoriametrics
+      ;;
     bench) install_venv target/bench/venv bench/requirements.txt || exit 1 ;;
   esac
 done

@@ -3,6 +3,7 @@
 //! Holds what was learnt of each series between cycles. Reads no clock and no network.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -85,9 +86,12 @@ impl Engine {
         self.tracked.len()
     }
 
-    /// Returns the series that were forecast at least once, as [`Engine::restore`] takes them.
-    pub fn save(&self) -> Vec<Entry> {
-        let live: Vec<_> = self.tracked.iter().filter(|(_, tracked)| tracked.is_live()).collect();
+    /// Returns the next `count` series after the one of these labels, as [`Engine::restore`] takes them; only those that
+    /// were forecast at least once. Empty at the end.
+    pub fn save(&self, after: Option<&Labels>, count: usize) -> Vec<Entry> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.tracked.range::<Labels, _>((start, Bound::Unbounded));
+        let live: Vec<_> = next.filter(|(_, tracked)| tracked.is_live()).take(count).collect();
         live.into_par_iter().map(|(labels, tracked)| (labels.clone(), tracked.save())).collect()
     }
 
@@ -343,9 +347,11 @@ mod tests {
         let wave: Vec<f64> = (0..600).map(|i| 0.5 + 0.3 * (f64::from(i) / 20.0).sin()).collect();
         let first = END - 60 * 599;
         before.merge(vec![fetched("a", first, &wave), fetched("gone", first, &wave)], END);
-        assert!(before.save().is_empty(), "what was never forecast has nothing worth keeping");
+        assert!(before.save(None, 10).is_empty(), "what was never forecast has nothing worth keeping");
         before.cycle(END, |_| true);
-        let saved = before.save();
+        let saved = before.save(None, 10);
+        assert_eq!(before.save(Some(&saved[0].0), 10), saved[1..]);
+        assert!(before.save(Some(&saved[1].0), 10).is_empty());
         assert_eq!((saved.len(), before.learned_to()), (2, Some(END)));
 
         let mut after = engine(10);

@@ -4,13 +4,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use cloudpulse_common::query::Labels;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::clock::unix_now;
 use crate::config::ForecastConfig;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
-use crate::state::{Header, Store, Written, fingerprint, unfit};
+use crate::state::{Entry, Header, Store, Written, fingerprint, unfit};
+
+/// Series that are taken from the engine at once.
+const AT_ONCE: usize = 64;
 
 /// The state of one forecast over restarts.
 #[derive(Debug)]
@@ -44,7 +48,7 @@ impl Saver {
             let mut found = held(&store).read(|header| unfit(header, &config, now))?;
             let restored = found.loaded.as_mut().map(|loaded| {
                 let entries = std::mem::take(&mut loaded.entries);
-                held(&engine).restore(entries)
+                (entries.len(), held(&engine).restore(entries))
             });
             std::io::Result::Ok((found, restored))
         });
@@ -68,10 +72,10 @@ impl Saver {
         for reason in &found.unfit {
             tracing::info!(forecast = %name, "a saved state is not taken: {reason}");
         }
-        let restored = restored.unwrap_or(0);
+        let (of, restored) = restored.unwrap_or((0, 0));
         self.metrics.state_restored.with_label_values(&[name]).set(i64::try_from(restored).unwrap_or(i64::MAX));
         if let Some(loaded) = found.loaded {
-            let (number, of, ends) = (loaded.number, loaded.header.series, loaded.header.learned_to);
+            let (number, ends) = (loaded.number, loaded.header.learned_to);
             tracing::info!(forecast = %name, number, restored, of, seconds_old = now as i64 - ends, "state restored");
             self.begun = Some(Instant::now());
             self.saved_to = Some(ends);
@@ -101,20 +105,10 @@ impl Saver {
         let (saved_to, metrics) = (self.saved_to, self.metrics.clone());
         self.begun = Some(Instant::now());
         self.under_way = Some(spawn_blocking(move || {
-            // The engine is free again before the disk is touched.
-            let (learned_to, entries) = {
-                // What a panic left half done is not worth keeping; the loop has a new engine by then.
-                let engine = engine.lock().ok()?;
-                let learned_to = engine.learned_to().filter(|time| Some(*time) > saved_to)?;
-                (learned_to, engine.save())
-            };
-            let header = Header {
-                forecast: config.name.clone(),
-                fingerprint: fingerprint(&config),
-                learned_to,
-                series: entries.len() as u64,
-            };
-            let written = held(&store).write(&header, &entries);
+            // What a panic left half done is not worth keeping; the loop has a new engine by then.
+            let learned_to = engine.lock().ok()?.learned_to().filter(|time| Some(*time) > saved_to)?;
+            let header = Header { forecast: config.name.clone(), fingerprint: fingerprint(&config), learned_to };
+            let written = held(&store).write(&header, entries(&engine));
             match &written {
                 Ok(Written { bytes, .. }) => {
                     let bytes = i64::try_from(*bytes).unwrap_or(i64::MAX);
@@ -148,6 +142,20 @@ impl Saver {
         }
         self.last_error = Some(error);
     }
+}
+
+/// The series of the engine, some at a time: it is held for moments only, so that no forecast waits, and memory for few of
+/// them is enough. Each series is whole; later ones may know a little more than earlier ones.
+fn entries(engine: &Mutex<Engine>) -> impl Iterator<Item = std::io::Result<Entry>> {
+    let mut last: Option<Labels> = None;
+    let chunks = std::iter::from_fn(move || {
+        let Ok(engine) = engine.lock() else { return Some(vec![Err(std::io::Error::other("the models failed"))]) };
+        let chunk = engine.save(last.as_ref(), AT_ONCE);
+        drop(engine);
+        last = Some(chunk.last()?.0.clone());
+        Some(chunk.into_iter().map(Ok).collect())
+    });
+    chunks.flatten()
 }
 
 /// A panic while it was held has been said, and leaves a store and a new engine as they were.

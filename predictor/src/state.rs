@@ -41,8 +41,6 @@ pub struct Header {
     pub fingerprint: u64,
     /// Last time that the series learnt from, Unix seconds.
     pub learned_to: i64,
-    /// Number of series.
-    pub series: u64,
 }
 
 /// A state that was read in full.
@@ -136,11 +134,16 @@ impl Store {
         Ok(Self { folder, next })
     }
 
-    /// Writes a state and returns once it is on the disk. States beyond the newest [`KEPT`] are removed.
+    /// Writes a state, one entry after the other, and returns once it is on the disk. States beyond the newest [`KEPT`]
+    /// are removed.
     ///
     /// # Errors
-    /// When it cannot be written; the earlier ones stay as they are.
-    pub fn write(&mut self, header: &Header, entries: &[Entry]) -> io::Result<Written> {
+    /// When it cannot be written, or an entry is an error; the earlier ones stay as they are.
+    pub fn write(
+        &mut self,
+        header: &Header,
+        entries: impl IntoIterator<Item = io::Result<Entry>>,
+    ) -> io::Result<Written> {
         let number = self.next;
         let temporary = self.folder.join(format!("{number}{TEMPORARY}"));
         let written = write_file(&temporary, header, entries)
@@ -276,7 +279,7 @@ impl<W: Write> Write for Summed<W> {
 
 /// Layout: magic, format, header, series, each with its length before it, and the CRC-32 of all of that. Integers of
 /// fixed size are little-endian.
-fn write_file(path: &Path, header: &Header, entries: &[Entry]) -> io::Result<u64> {
+fn write_file(path: &Path, header: &Header, entries: impl IntoIterator<Item = io::Result<Entry>>) -> io::Result<u64> {
     let mut file = Summed { inner: BufWriter::new(File::create(path)?), checksum: crc32fast::Hasher::new(), bytes: 0 };
     file.write_all(&MAGIC)?;
     file.write_all(&FORMAT.to_le_bytes())?;
@@ -287,7 +290,7 @@ fn write_file(path: &Path, header: &Header, entries: &[Entry]) -> io::Result<u64
     };
     part(&mut file, postcard::to_stdvec(header))?;
     for entry in entries {
-        part(&mut file, postcard::to_stdvec(entry))?;
+        part(&mut file, postcard::to_stdvec(&entry?))?;
     }
     let checksum = file.checksum.clone().finalize();
     file.write_all(&checksum.to_le_bytes())?;
@@ -319,9 +322,6 @@ fn parse(bytes: &[u8]) -> Result<(Header, Vec<Entry>), String> {
     while !rest.is_empty() {
         entries.push(next_part(&mut rest)?);
     }
-    if entries.len() as u64 != header.series {
-        return Err(format!("it holds {} series instead of {}", entries.len(), header.series));
-    }
     Ok((header, entries))
 }
 
@@ -338,8 +338,12 @@ mod tests {
     use super::*;
     use crate::config::built_in;
 
-    fn header(series: usize) -> Header {
-        Header { forecast: "load".to_owned(), fingerprint: 7, learned_to: 1_700_000_000, series: series as u64 }
+    fn header(number: i64) -> Header {
+        Header { forecast: "load".to_owned(), fingerprint: 7, learned_to: 1_700_000_000 + number }
+    }
+
+    fn written(entries: Vec<Entry>) -> impl Iterator<Item = io::Result<Entry>> {
+        entries.into_iter().map(Ok)
     }
 
     fn entries(count: usize) -> Vec<Entry> {
@@ -359,7 +363,7 @@ mod tests {
         let mut store = Store::open(folder.path().to_owned()).unwrap();
         assert!(store.read(|_| None).unwrap().loaded.is_none());
         for count in 1..=8 {
-            let written = store.write(&header(count), &entries(count)).unwrap();
+            let written = store.write(&header(count as i64), written(entries(count))).unwrap();
             let length = folder.path().join(format!("{count}.state")).metadata().unwrap().len();
             assert_eq!(written, Written { number: count as u64, bytes: length });
         }
@@ -374,7 +378,7 @@ mod tests {
     fn any_damage_is_found_and_the_state_before_it_taken() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::open(folder.path().to_owned()).unwrap();
-        store.write(&header(2), &entries(2)).unwrap();
+        store.write(&header(2), written(entries(2))).unwrap();
         let whole = fs::read(folder.path().join("1.state")).unwrap();
         let newest = folder.path().join("2.state");
         let damaged = |bytes: &[u8]| {
@@ -406,7 +410,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::open(folder.path().to_owned()).unwrap();
         for _ in 0..5 {
-            store.write(&header(1), &entries(1)).unwrap();
+            store.write(&header(1), written(entries(1))).unwrap();
         }
         for number in 1..=5 {
             fs::write(folder.path().join(format!("{number}.state")), b"not a state").unwrap();
@@ -417,7 +421,10 @@ mod tests {
         assert!(found.loaded.is_none());
         assert_eq!(found.damaged.len(), 5);
         assert_eq!(files(folder.path()), ["3.damaged", "4.damaged", "5.damaged"]);
-        assert_eq!(Store::open(folder.path().to_owned()).unwrap().write(&header(1), &entries(1)).unwrap().number, 6);
+        assert_eq!(
+            Store::open(folder.path().to_owned()).unwrap().write(&header(1), written(entries(1))).unwrap().number,
+            6
+        );
     }
 
     #[test]
@@ -446,11 +453,21 @@ mod tests {
     fn an_unfit_state_gives_way_to_an_older_one_that_fits() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::open(folder.path().to_owned()).unwrap();
-        store.write(&header(1), &entries(1)).unwrap();
-        store.write(&Header { fingerprint: 8, ..header(1) }, &entries(1)).unwrap();
+        store.write(&header(1), written(entries(1))).unwrap();
+        store.write(&Header { fingerprint: 8, ..header(1) }, written(entries(1))).unwrap();
         let found = store.read(|header| (header.fingerprint != 7).then(|| "another".to_owned())).unwrap();
         assert_eq!(found.loaded.unwrap().number, 1);
         assert_eq!(found.unfit, ["state 2: another"]);
+    }
+
+    #[test]
+    fn a_write_that_fails_half_way_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path().to_owned()).unwrap();
+        store.write(&header(1), written(entries(1))).unwrap();
+        let broken = written(entries(3)).chain([Err(io::Error::other("the engine is gone"))]);
+        assert_eq!(store.write(&header(2), broken).unwrap_err().to_string(), "the engine is gone");
+        assert_eq!(files(folder.path()), ["1.state"]);
     }
 
     #[test]

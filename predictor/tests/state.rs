@@ -180,8 +180,7 @@ fn state(number: u64) -> (Header, Vec<Entry>) {
         (labels, (0..20_000_u64).map(|at| (at * 31 + i * 7 + number) as u8).collect())
     };
     let entries: Vec<Entry> = (0..5 + number % 5).map(entry).collect();
-    let series = entries.len() as u64;
-    (Header { forecast: "load".to_owned(), fingerprint: number, learned_to: number as i64, series }, entries)
+    (Header { forecast: "load".to_owned(), fingerprint: number, learned_to: number as i64 }, entries)
 }
 
 /// Writes states as fast as it can, and says of each one on the disk that it is there; never returns.
@@ -192,7 +191,7 @@ fn write_for_ever(folder: PathBuf) -> ! {
     let mut stdout = std::io::stdout();
     loop {
         let (header, entries) = state(number);
-        assert_eq!(store.write(&header, &entries).unwrap().number, number);
+        assert_eq!(store.write(&header, entries.into_iter().map(Ok)).unwrap().number, number);
         writeln!(stdout, "saved {number}").unwrap();
         number += 1;
     }
