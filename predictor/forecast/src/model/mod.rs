@@ -10,6 +10,7 @@ pub mod holt;
 pub mod holt_winters;
 pub mod median;
 pub mod persistence;
+pub mod profile;
 pub mod prophet;
 pub mod seasonal;
 pub mod ses;
@@ -64,6 +65,7 @@ pub fn registry() -> Vec<Box<dyn Model>> {
     vec![
         Box::new(persistence::Persistence),
         Box::new(seasonal::Seasonal),
+        Box::new(profile::Profile),
         Box::new(median::Median),
         Box::new(ses::Ses),
         Box::new(holt::DampedHolt),
