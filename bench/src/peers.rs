@@ -187,12 +187,13 @@ impl Ratios {
         (logs.iter().sum::<f64>() / logs.len() as f64).exp()
     }
 
-    /// Returns the first and the third quartile; NaN without any ratio.
-    pub(crate) fn quartiles(&self) -> (f64, f64) {
+    /// Returns the quartiles, the median in the middle; NaN without any ratio. A few series on which one of both is almost
+    /// exact move the geometric mean far, but not these.
+    pub(crate) fn quartiles(&self) -> [f64; 3] {
         let mut sorted: Vec<f64> = self.0.iter().copied().filter(|ratio| !ratio.is_nan()).collect();
         sorted.sort_by(f64::total_cmp);
         let at = |share: f64| sorted.get((share * sorted.len() as f64) as usize).copied().unwrap_or(f64::NAN);
-        (at(0.25), at(0.75))
+        [at(0.25), at(0.5), at(0.75)]
     }
 
     /// Returns in how many series ours is better.
@@ -201,9 +202,9 @@ impl Ratios {
     }
 
     fn cells(&self) -> [String; 2] {
-        let (first, third) = self.quartiles();
+        let [first, median, third] = self.quartiles();
         [
-            format!("{:.3} ({first:.2}…{third:.2})", self.geometric_mean()),
+            format!("{:.3} ({first:.2} {median:.2} {third:.2})", self.geometric_mean()),
             format!("{} of {}", self.wins(), self.0.len()),
         ]
     }
@@ -277,7 +278,7 @@ fn compare_one(model: &str, peer: &Peer, known: &[(&Target, &[f64; QUANTILES.len
     }
 }
 
-/// Returns the rows of a table: ours beside each peer, geometric means with quartiles over series.
+/// Returns the rows of a table: ours beside each peer, geometric means over series with the quartiles in brackets.
 pub(crate) fn rows(comparisons: &[Comparison]) -> Vec<Vec<String>> {
     let heading = [
         "peer",
@@ -387,14 +388,14 @@ mod tests {
         assert_eq!((peer.model.as_str(), peer.series, peer.failed), ("peer", 2, 1));
         assert_eq!(peer.short.mae.0, [0.5, 2.0]);
         assert!((peer.short.mae.geometric_mean() - 1.0).abs() < 1e-12);
-        assert_eq!((peer.short.mae.wins(), peer.short.mae.quartiles()), (1, (0.5, 2.0)));
+        assert_eq!((peer.short.mae.wins(), peer.short.mae.quartiles()), (1, [0.5, 2.0, 2.0]));
         assert_eq!(peer.long.mae.0, [0.25]);
         // 12 is outside 10 ± 1.5 and inside 10 ± 3; inside 12.5 ± 1; 16 ± 3 misses it.
         assert_eq!(peer.short.coverage, [(1, 2), (2, 2), (2, 2)].map(|(inside, count)| Coverage { inside, count }));
         assert_eq!(peer.long.coverage, [Coverage { inside: 0, count: 1 }; 3]);
         assert_eq!(peer.cpu_seconds, [0.25, 0.25]);
         let rows = rows(&compared);
-        assert_eq!(rows[1][..5], ["peer", "2", "1", "1.000 (0.50…2.00)", "1 of 2"]);
+        assert_eq!(rows[1][..5], ["peer", "2", "1", "1.000 (0.50 2.00 2.00)", "1 of 2"]);
         assert!(rows.iter().all(|row| row.len() == rows[0].len()));
     }
 
