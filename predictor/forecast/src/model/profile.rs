@@ -72,7 +72,7 @@ mod tests {
         let mut history = History::new(3600, 14 * DAY_SECONDS);
         // The hour of the day, the fourth day at ten times as much; ten more today.
         for at in 0..24 * 6 + 9 {
-            let hour = (at % 24) as f64;
+            let hour = f64::from(at % 24);
             let value = if at / 24 == 3 { 10.0 * hour } else { hour };
             history.push(0, if at / 24 == 6 { value + 10.0 } else { value });
         }
