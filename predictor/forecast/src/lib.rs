@@ -6,6 +6,7 @@
 //!
 //! Nothing in this crate reads a clock, a file or a network.
 
+pub mod anomaly;
 pub mod conformal;
 pub mod ensemble;
 pub mod evaluation;
