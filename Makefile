@@ -10,7 +10,7 @@ CARGO_FLAGS ?=
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The exporter by itself: built beside the others it would share their larger feature sets, and take more memory.
 .PHONY: build
@@ -64,6 +64,10 @@ bench: ## Run all benchmarks beside the peers, in one run
 	scripts/setup.sh bench
 	$(MAKE) --no-print-directory build
 	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench --
+
+.PHONY: bench-anomaly
+bench-anomaly: ## Measure the anomaly score on labelled series
+	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- anomaly
 
 .PHONY: clean
 clean: ## Remove everything under target/

@@ -4,6 +4,7 @@
 //! much less.
 
 mod accuracy;
+mod anomaly;
 mod exporter;
 mod prophet;
 mod table;
@@ -18,7 +19,7 @@ use clap::{Parser, Subcommand};
 struct Args {
     #[command(subcommand)]
     which: Option<Which>,
-    /// Folder of `<set>/<series>.csv` files for the accuracy benchmark.
+    /// Folder of `<set>/<series>.csv` files for the benchmarks of accuracy and anomalies.
     #[arg(long, env = "CLOUDPULSE_TRACES", default_value = "../shared/traces", global = true, value_name = "DIR")]
     traces: PathBuf,
     /// Origins in each series of the accuracy benchmark.
@@ -34,19 +35,26 @@ enum Which {
     Prophet,
     /// The forecast beside persistence, seasonal naive and the last two hours' quantiles, on traces.
     Accuracy,
+    /// The anomaly score on the Numenta benchmark, and beside z-score and Windowed Gaussian on other labelled sets.
+    Anomaly(anomaly::Args),
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     let Args { which, traces, origins } = Args::parse();
-    if matches!(which, None | Some(Which::Exporter)) {
+    if matches!(&which, None | Some(Which::Exporter)) {
         exporter::run().await?;
     }
-    if matches!(which, None | Some(Which::Prophet)) {
+    if matches!(&which, None | Some(Which::Prophet)) {
         prophet::run()?;
     }
-    if matches!(which, None | Some(Which::Accuracy)) {
+    if matches!(&which, None | Some(Which::Accuracy)) {
         accuracy::run(&traces, origins)?;
+    }
+    match which {
+        None => anomaly::run(&traces, &anomaly::Args::default())?,
+        Some(Which::Anomaly(args)) => anomaly::run(&traces, &args)?,
+        Some(_) => {}
     }
     Ok(())
 }

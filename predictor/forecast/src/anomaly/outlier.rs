@@ -109,8 +109,10 @@ pub fn outliers(windows: &[&[f64]], options: &Options) -> Result<Vec<Outlier>, O
     let centres = centres(windows, first);
     let size = median(centres.iter().map(|centre| centre.abs())).unwrap_or(0.0);
     let least = min_deviation.max(LEAST_SHARE * size);
-    let differences: Vec<Vec<f64>> =
-        windows.iter().map(|window| window.iter().zip(&centres).map(|(value, centre)| value - centre).collect()).collect();
+    let differences: Vec<Vec<f64>> = windows
+        .iter()
+        .map(|window| window.iter().zip(&centres).map(|(value, centre)| value - centre).collect())
+        .collect();
     let rows: Vec<&[f64]> = differences.iter().map(Vec::as_slice).collect();
     let by_mad = if method == Method::Mad { mad(&rows, sensitivity)? } else { None };
     let OutlierOutput { series_results, cluster_band, .. } = match by_mad {
