@@ -10,7 +10,7 @@ CARGO_FLAGS ?=
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The exporter by itself: built beside the others it would share their larger feature sets, and take more memory.
 .PHONY: build
@@ -81,6 +81,10 @@ bench-speed: ## Measure the Prophet fit beside Python Prophet and Stan, and the 
 	  cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- speed; \
 	fi
 	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- cycle
+
+.PHONY: bench-anomaly
+bench-anomaly: ## Measure the anomaly score on labelled series
+	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- anomaly
 
 .PHONY: clean
 clean: ## Remove everything under target/

@@ -4,6 +4,7 @@
 //! much less.
 
 mod accuracy;
+mod anomaly;
 mod cycle;
 mod exporter;
 mod peers;
@@ -20,7 +21,7 @@ use clap::{Parser, Subcommand};
 struct Args {
     #[command(subcommand)]
     which: Option<Which>,
-    /// Folder of `<set>/<series>.csv` files for the accuracy benchmark.
+    /// Folder of `<set>/<series>.csv` files for the benchmarks of accuracy and anomalies.
     #[arg(long, env = "CLOUDPULSE_TRACES", default_value = "../shared/traces", global = true, value_name = "DIR")]
     traces: PathBuf,
     /// Origins in each series of the accuracy benchmark.
@@ -47,12 +48,14 @@ enum Which {
         #[arg(long)]
         peers: bool,
     },
+    /// The anomaly score on the Numenta benchmark, and beside z-score and Windowed Gaussian on other labelled sets.
+    Anomaly(anomaly::Args),
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     let Args { which, traces, origins } = Args::parse();
-    if matches!(which, None | Some(Which::Exporter)) {
+    if matches!(&which, None | Some(Which::Exporter)) {
         exporter::run().await?;
     }
     if matches!(which, None | Some(Which::Speed)) {
@@ -63,9 +66,14 @@ async fn main() -> anyhow::Result<()> {
         Some(Which::Cycle { series }) => cycle::run(series).await?,
         Some(_) => {}
     }
-    match which {
+    match &which {
         None => accuracy::run(&traces, origins, false)?,
-        Some(Which::Accuracy { peers }) => accuracy::run(&traces, origins, peers)?,
+        Some(Which::Accuracy { peers }) => accuracy::run(&traces, origins, *peers)?,
+        Some(_) => {}
+    }
+    match which {
+        None => anomaly::run(&traces, &anomaly::Args::default())?,
+        Some(Which::Anomaly(args)) => anomaly::run(&traces, &args)?,
         Some(_) => {}
     }
     Ok(())

@@ -12,7 +12,7 @@ use cloudpulse_common::{config::Findings, shutdown};
 use tokio::net::TcpListener;
 
 use crate::clock::Clock;
-use crate::command::{backtest, forecast, serve};
+use crate::command::{anomalies, backtest, forecast, serve};
 use crate::config::{Config, duration_label};
 use crate::shard::Shard;
 
@@ -38,6 +38,8 @@ enum Command {
     Forecast(forecast::Args),
     /// Evaluate all models on the past.
     Backtest(backtest::Args),
+    /// Score how unusual each row of a series is.
+    Anomalies(anomalies::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -126,6 +128,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Serve(args) => serve(args).await,
             Command::Forecast(args) => forecast::run(args).await,
             Command::Backtest(args) => backtest::run(args).await,
+            Command::Anomalies(args) => anomalies::run(args).await,
             Command::Check(args) => check(&args.config),
         }
     })

@@ -1,4 +1,4 @@
-//! Files of `timestamp,value` in; evenly spaced series out.
+//! Files of `timestamp,value` in; evenly spaced series out, or the rows as they are.
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,17 @@ pub struct NamedSeries {
     pub name: String,
     /// The samples on their grid.
     pub series: Series,
+}
+
+/// The rows of a series as they were read, and where they came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedRows {
+    /// As in [`NamedSeries`].
+    pub name: String,
+    /// Usual distance of rows in seconds.
+    pub step: i64,
+    /// (Unix seconds, value); times never go back but may repeat. NaN is a gap.
+    pub rows: Vec<(f64, f64)>,
 }
 
 /// Why a file is no series.
@@ -84,6 +95,22 @@ pub struct Samples {
 /// # Errors
 /// The first [`CsvError`] of a file that was named itself, or of an unreadable or empty folder.
 pub fn load(paths: &[PathBuf], skipped: &mut Vec<CsvError>) -> Result<Vec<NamedSeries>, CsvError> {
+    load_each(paths, skipped, load_file)
+}
+
+/// As [`load`], but returns all rows, those of equal times too. A file without a row is left out like one that is no series.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_rows(paths: &[PathBuf], skipped: &mut Vec<CsvError>) -> Result<Vec<NamedRows>, CsvError> {
+    load_each(paths, skipped, load_rows_of_file)
+}
+
+fn load_each<T>(
+    paths: &[PathBuf],
+    skipped: &mut Vec<CsvError>,
+    load_file: fn(&Path, String) -> Result<T, CsvError>,
+) -> Result<Vec<T>, CsvError> {
     let mut all = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -125,10 +152,26 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), CsvError> {
     Ok(())
 }
 
+fn read(path: &Path) -> Result<String, CsvError> {
+    std::fs::read_to_string(path).map_err(|source| CsvError::Unreadable { path: path.to_owned(), source })
+}
+
+fn load_rows_of_file(path: &Path, name: String) -> Result<NamedRows, CsvError> {
+    let rows = parse_rows(path, &read(path)?)?;
+    if !rows.iter().any(|(_, value)| value.is_finite()) {
+        return Err(CsvError::Series { path: path.to_owned(), source: SeriesError::Empty });
+    }
+    let times: Vec<f64> = rows.iter().map(|(time, _)| *time).collect();
+    let equal = times.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    if equal > 0 {
+        tracing::warn!(file = %path.display(), duplicates = equal, "rows with an equal timestamp: each is judged");
+    }
+    let step = Series::infer_step(&times).unwrap_or(60);
+    Ok(NamedRows { name, step, rows })
+}
+
 fn load_file(path: &Path, name: String) -> Result<NamedSeries, CsvError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| CsvError::Unreadable { path: path.to_owned(), source })?;
-    let Samples { samples, duplicates } = parse(path, &text)?;
+    let Samples { samples, duplicates } = parse(path, &read(path)?)?;
     if duplicates > 0 {
         tracing::warn!(file = %path.display(), duplicates, "rows with an equal timestamp: the last one wins");
     }
@@ -144,25 +187,10 @@ fn load_file(path: &Path, name: String) -> Result<NamedSeries, CsvError> {
 /// # Errors
 /// [`CsvError`] for another header, an unreadable line, or timestamps that go backwards.
 pub fn parse(path: &Path, text: &str) -> Result<Samples, CsvError> {
-    let mut lines = text.lines();
-    let header = lines.next().unwrap_or_default().trim_start_matches('\u{feff}').trim();
-    if header.replace(' ', "") != "timestamp,value" {
-        return Err(CsvError::Header { path: path.to_owned(), got: header.to_owned() });
-    }
     let mut samples: Vec<(f64, f64)> = Vec::new();
     let mut duplicates = 0;
-    let mut backwards: Vec<usize> = Vec::new();
-    for (number, line) in (2..).zip(lines) {
-        if line.trim().is_empty() {
-            continue;
-        }
-        let sample = parse_line(line).ok_or_else(|| CsvError::Line {
-            path: path.to_owned(),
-            line: number,
-            text: line.to_owned(),
-        })?;
+    for sample in parse_rows(path, text)? {
         match samples.last_mut() {
-            Some(last) if sample.0 < last.0 => backwards.push(number),
             Some(last) if sample.0 == last.0 => {
                 duplicates += 1;
                 *last = sample;
@@ -170,7 +198,33 @@ pub fn parse(path: &Path, text: &str) -> Result<Samples, CsvError> {
             _ => samples.push(sample),
         }
     }
-    if backwards.is_empty() { Ok(Samples { samples, duplicates }) } else { Err(going_back(path, &backwards)) }
+    Ok(Samples { samples, duplicates })
+}
+
+/// As [`parse`], but returns all rows in the order of the file, those of equal times too.
+fn parse_rows(path: &Path, text: &str) -> Result<Vec<(f64, f64)>, CsvError> {
+    let mut lines = text.lines();
+    let header = lines.next().unwrap_or_default().trim_start_matches('\u{feff}').trim();
+    if header.replace(' ', "") != "timestamp,value" {
+        return Err(CsvError::Header { path: path.to_owned(), got: header.to_owned() });
+    }
+    let mut rows: Vec<(f64, f64)> = Vec::new();
+    let mut backwards: Vec<usize> = Vec::new();
+    for (number, line) in (2..).zip(lines) {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let row = parse_line(line).ok_or_else(|| CsvError::Line {
+            path: path.to_owned(),
+            line: number,
+            text: line.to_owned(),
+        })?;
+        match rows.last() {
+            Some(last) if row.0 < last.0 => backwards.push(number),
+            _ => rows.push(row),
+        }
+    }
+    if backwards.is_empty() { Ok(rows) } else { Err(going_back(path, &backwards)) }
 }
 
 fn parse_line(line: &str) -> Option<(f64, f64)> {
@@ -205,6 +259,13 @@ mod tests {
         assert_eq!(samples.samples.len(), 4);
         assert!(samples.samples[1].1.is_nan());
         assert_eq!(samples.samples[2], (120.0, 3.0));
+    }
+
+    #[test]
+    fn rows_keep_equal_times_in_their_order() {
+        let rows = parse_rows(Path::new("f.csv"), "timestamp,value\n0,1\n60,2\n60,3\n120,4\n").unwrap();
+        assert_eq!(rows, [(0.0, 1.0), (60.0, 2.0), (60.0, 3.0), (120.0, 4.0)]);
+        assert!(parse_rows(Path::new("f.csv"), "timestamp,value\n60,1\n0,2\n").is_err());
     }
 
     #[test]

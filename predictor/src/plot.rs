@@ -1,4 +1,6 @@
-//! A history and its forecast in; a picture out, as SVG or PNG.
+//! A history and its forecast in; a picture out, as SVG or PNG. [`anomaly`] draws a series with its anomaly score.
+
+pub mod anomaly;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -50,7 +52,10 @@ pub struct Band {
 /// # Errors
 /// When the ending is another one, or the file cannot be written.
 pub fn write(chart: &Chart, path: &Path) -> anyhow::Result<()> {
-    let svg = draw(chart);
+    write_svg(draw(chart), path)
+}
+
+fn write_svg(svg: String, path: &Path) -> anyhow::Result<()> {
     let bytes = match path.extension().and_then(|extension| extension.to_str()) {
         Some("svg") => svg.into_bytes(),
         Some("png") => raster(&svg)?,
@@ -90,14 +95,11 @@ pub fn draw(chart: &Chart) -> String {
     let (first, last) = if last > first { (first, last) } else { (0.0, 1.0) };
     let ticks = value_ticks(low, high);
     let (low, high) = (ticks[0], ticks[ticks.len() - 1]);
-    let frame = Frame { first, last, low, high };
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
-         font-family=\"DejaVu Sans, Inter, Helvetica, Arial, sans-serif\" font-size=\"13\">\n\
-         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>\n"
-    );
+    let frame = Frame { first, last, low, high, top: TOP, bottom: HEIGHT - BOTTOM };
+    let mut svg = start(HEIGHT);
     heading(&mut svg, chart);
-    axes(&mut svg, &frame, &ticks);
+    value_axis(&mut svg, &frame, &ticks);
+    time_axis(&mut svg, &frame);
     for (band, fill) in chart.bands.iter().zip(fills(chart.bands.len())) {
         area(&mut svg, &frame, &band.points, fill);
     }
@@ -116,12 +118,24 @@ pub fn draw(chart: &Chart) -> String {
     svg
 }
 
-/// Scales of the two axes.
+/// Begins a picture of full width.
+fn start(height: f64) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
+         font-family=\"DejaVu Sans, Inter, Helvetica, Arial, sans-serif\" font-size=\"13\">\n\
+         <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
+    )
+}
+
+/// Scales of the two axes, and where the panel lies.
 struct Frame {
     first: f64,
     last: f64,
     low: f64,
     high: f64,
+    /// Upper and lower edge in pixels.
+    top: f64,
+    bottom: f64,
 }
 
 impl Frame {
@@ -130,7 +144,7 @@ impl Frame {
     }
 
     fn y(&self, value: f64) -> f64 {
-        HEIGHT - BOTTOM - (value - self.low) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
+        self.bottom - (value - self.low) / (self.high - self.low) * (self.bottom - self.top)
     }
 }
 
@@ -143,18 +157,27 @@ fn fills(count: usize) -> impl Iterator<Item = &'static str> {
 }
 
 fn heading(svg: &mut String, chart: &Chart) {
-    let _ = writeln!(
-        svg,
-        "<text x=\"{LEFT}\" y=\"30\" font-size=\"18\" font-weight=\"bold\" fill=\"{INK}\">{}</text>\n\
-         <text x=\"{LEFT}\" y=\"52\" fill=\"{MUTED}\">{}</text>",
-        escape(&shorten(&chart.title, 90)),
-        escape(&chart.subtitle)
-    );
-    let mut x = WIDTH - RIGHT;
+    titles(svg, &chart.title, &chart.subtitle);
     let mut entries: Vec<(String, &str, bool)> =
         vec![("history".to_owned(), HISTORY, false), ("median".to_owned(), FORECAST, false)];
     let bands = chart.bands.iter().zip(fills(chart.bands.len()));
     entries.extend(bands.map(|(band, fill)| (format!("{:.0} %", band.level * 100.0), fill, true)));
+    legend(svg, entries);
+}
+
+fn titles(svg: &mut String, title: &str, subtitle: &str) {
+    let _ = writeln!(
+        svg,
+        "<text x=\"{LEFT}\" y=\"30\" font-size=\"18\" font-weight=\"bold\" fill=\"{INK}\">{}</text>\n\
+         <text x=\"{LEFT}\" y=\"52\" fill=\"{MUTED}\">{}</text>",
+        escape(&shorten(title, 90)),
+        escape(subtitle)
+    );
+}
+
+/// Draws label, colour and whether it stands for an area, from the right.
+fn legend(svg: &mut String, entries: Vec<(String, &str, bool)>) {
+    let mut x = WIDTH - RIGHT;
     for (label, colour, filled) in entries.into_iter().rev() {
         x -= 8.0 * label.chars().count() as f64;
         let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"52\" fill=\"{INK}\">{label}</text>");
@@ -166,8 +189,7 @@ fn heading(svg: &mut String, chart: &Chart) {
     }
 }
 
-fn axes(svg: &mut String, frame: &Frame, ticks: &[f64]) {
-    let bottom = HEIGHT - BOTTOM;
+fn value_axis(svg: &mut String, frame: &Frame, ticks: &[f64]) {
     for tick in ticks {
         let y = frame.y(*tick);
         let _ = writeln!(
@@ -180,6 +202,10 @@ fn axes(svg: &mut String, frame: &Frame, ticks: &[f64]) {
             number(*tick, ticks[1] - ticks[0])
         );
     }
+}
+
+fn time_axis(svg: &mut String, frame: &Frame) {
+    let bottom = frame.bottom;
     let step = time_step(frame.last - frame.first);
     let mut at = (frame.first / step).ceil() * step;
     while at <= frame.last {
@@ -264,8 +290,22 @@ fn number(value: f64, step: f64) -> String {
 }
 
 fn time_step(span: f64) -> f64 {
-    const STEPS: [f64; 13] = [
-        60.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 10_800.0, 21_600.0, 43_200.0, 86_400.0, 172_800.0, 604_800.0,
+    const STEPS: [f64; 15] = [
+        60.0,
+        300.0,
+        600.0,
+        900.0,
+        1800.0,
+        3600.0,
+        7200.0,
+        10_800.0,
+        21_600.0,
+        43_200.0,
+        86_400.0,
+        172_800.0,
+        604_800.0,
+        1_209_600.0,
+        2_419_200.0,
     ];
     STEPS.into_iter().find(|step| span / step <= 10.0).unwrap_or(span / 8.0)
 }

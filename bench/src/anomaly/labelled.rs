@@ -56,6 +56,14 @@ impl Tally {
         self.series_days += scored * series.step as f64 / 86_400.0;
     }
 
+    /// Adds the counts of other series.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.events += other.events;
+        self.found += other.found;
+        self.false_alarms += other.false_alarms;
+        self.series_days += other.series_days;
+    }
+
     /// Returns the share of events with an alarm, 0 to 1; NaN without an event.
     pub(crate) fn recall(&self) -> f64 {
         self.found as f64 / self.events as f64

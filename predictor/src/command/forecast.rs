@@ -184,7 +184,8 @@ fn with_bands(quantiles: &[f64]) -> Vec<f64> {
     all
 }
 
-fn numbered(path: &Path, number: usize) -> PathBuf {
+/// Returns the path with a number before the ending.
+pub(crate) fn numbered(path: &Path, number: usize) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let extension = path.extension().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{stem}-{number}.{extension}"))

@@ -1,15 +1,15 @@
-//! Where `forecast` and `backtest` read series from: files, or a query over Prometheus' past.
+//! Where `forecast`, `backtest` and `anomalies` read series from: files, or a query over Prometheus' past.
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use cloudpulse_common::duration::PromDuration;
-use cloudpulse_common::query::{Client, ClientConfig, Labels, MAX_POINTS};
+use cloudpulse_common::query::{Client, ClientConfig, Labels, MAX_POINTS, Sample};
 use cloudpulse_forecast::ensemble::Bounds;
 use cloudpulse_forecast::series::Series;
 
 use crate::clock::unix_now;
-use crate::csv::{self, NamedSeries};
+use crate::csv::{self, CsvError, NamedRows, NamedSeries};
 use crate::fetch::last_step;
 
 /// Arguments that name the series.
@@ -86,18 +86,57 @@ pub async fn read(source: &Source, prometheus: &FromPrometheus) -> anyhow::Resul
         None => {
             let mut skipped = Vec::new();
             let series = csv::load(&source.csv, &mut skipped)?;
-            for error in skipped {
-                tracing::warn!("left out: {:#}", anyhow::Error::from(error));
-            }
+            say(skipped);
             series
         }
-        Some(query) => query_series(query, prometheus).await?,
+        Some(query) => {
+            let (step, fetched) = query_samples(query, prometheus).await?;
+            let mut all = Vec::new();
+            for (name, samples) in fetched {
+                match Series::from_samples(&samples, step) {
+                    Ok(series) => all.push(NamedSeries { name, series }),
+                    Err(error) => tracing::warn!(series = %name, %error, "left out"),
+                }
+            }
+            all
+        }
     };
     anyhow::ensure!(!series.is_empty(), "there is no series to forecast");
     Ok(series)
 }
 
-async fn query_series(query: &str, prometheus: &FromPrometheus) -> anyhow::Result<Vec<NamedSeries>> {
+/// Reads the rows of all series as they are: those of equal times are kept.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_rows(source: &Source, prometheus: &FromPrometheus) -> anyhow::Result<Vec<NamedRows>> {
+    let series = match &source.query {
+        None => {
+            let mut skipped = Vec::new();
+            let series = csv::load_rows(&source.csv, &mut skipped)?;
+            say(skipped);
+            series
+        }
+        Some(query) => {
+            let (step, fetched) = query_samples(query, prometheus).await?;
+            fetched.into_iter().map(|(name, rows)| NamedRows { name, step, rows }).collect()
+        }
+    };
+    anyhow::ensure!(!series.is_empty(), "there is no series");
+    Ok(series)
+}
+
+fn say(skipped: Vec<CsvError>) {
+    for error in skipped {
+        tracing::warn!("left out: {:#}", anyhow::Error::from(error));
+    }
+}
+
+/// (Unix seconds, value) in ascending time.
+type Samples = Vec<(f64, f64)>;
+
+/// Returns the step in seconds and the samples of each series by name.
+async fn query_samples(query: &str, prometheus: &FromPrometheus) -> anyhow::Result<(i64, Vec<(String, Samples)>)> {
     let config = ClientConfig { url: prometheus.prometheus.clone(), ..ClientConfig::default() };
     let step = prometheus.step.seconds() as i64;
     anyhow::ensure!(step > 0, "--step must be at least 1s");
@@ -105,16 +144,9 @@ async fn query_series(query: &str, prometheus: &FromPrometheus) -> anyhow::Resul
     let start = end - prometheus.history.seconds() as i64;
     let client = Client::new(&config)?;
     let fetched = client.range(query, start, end, step, MAX_POINTS).await.context("reading the history")?;
-    let mut all = Vec::new();
-    for series in fetched {
-        let samples: Vec<(f64, f64)> = series.samples.iter().map(|s| (s.timestamp, s.value)).collect();
-        let name = name_of(&series.labels);
-        match Series::from_samples(&samples, step) {
-            Ok(series) => all.push(NamedSeries { name, series }),
-            Err(error) => tracing::warn!(series = %name, %error, "left out"),
-        }
-    }
-    Ok(all)
+    let samples = |sample: &Sample| (sample.timestamp, sample.value);
+    let named = fetched.iter().map(|series| (name_of(&series.labels), series.samples.iter().map(samples).collect()));
+    Ok((step, named.collect()))
 }
 
 /// Returns a series' name as PromQL writes it.

@@ -1,0 +1,184 @@
+//! A series, what was expected of it, and its anomaly score in; a picture with two panels out.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::{FORECAST, Frame, HISTORY, INK, LEFT, MUTED, RIGHT, WIDTH};
+
+const HEIGHT: f64 = 640.0;
+/// Upper and lower edge of the panels.
+const VALUES: (f64, f64) = (84.0, 400.0);
+const SCORES: (f64, f64) = (444.0, 584.0);
+const EXPECTED: &str = "#f0a202";
+/// The score panel ends at this many thresholds: one wild row would flatten all others.
+const MOST_THRESHOLDS: f64 = 4.0;
+/// A cause is written beside an alarm when the one before is at least this far away, in pixels.
+const LABEL_WIDTH: f64 = 96.0;
+
+/// What is drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnomalyChart {
+    /// Heading.
+    pub title: String,
+    /// Line below the heading.
+    pub subtitle: String,
+    /// (Unix seconds, value); NaN breaks the line.
+    pub values: Vec<(f64, f64)>,
+    /// (Unix seconds, expected value); NaN where it is not known.
+    pub expected: Vec<(f64, f64)>,
+    /// (Unix seconds, score); NaN where it is not known.
+    pub scores: Vec<(f64, f64)>,
+    /// Score from which a row raises an alarm.
+    pub threshold: f64,
+    /// (Unix seconds, value, cause) of the alarms.
+    pub alarms: Vec<(f64, f64, &'static str)>,
+}
+
+/// Writes the chart; the file's ending, `.svg` or `.png`, decides the form.
+///
+/// # Errors
+/// When the ending is another one, or the file cannot be written.
+pub fn write(chart: &AnomalyChart, path: &Path) -> anyhow::Result<()> {
+    super::write_svg(draw(chart), path)
+}
+
+/// Returns the chart as SVG.
+pub fn draw(chart: &AnomalyChart) -> String {
+    let lines = [&chart.values, &chart.expected];
+    let known = || lines.into_iter().flatten().map(|(_, value)| *value).filter(|value| value.is_finite());
+    let (low, high) = (known().fold(f64::INFINITY, f64::min), known().fold(f64::NEG_INFINITY, f64::max));
+    let times = || chart.values.iter().map(|(time, _)| *time);
+    let (first, last) = (times().fold(f64::INFINITY, f64::min), times().fold(f64::NEG_INFINITY, f64::max));
+    let (first, last) = if last > first { (first, last) } else { (first.min(0.0), first.max(0.0) + 1.0) };
+    let ticks = super::value_ticks(low, high);
+    let values = Frame { first, last, low: ticks[0], high: ticks[ticks.len() - 1], top: VALUES.0, bottom: VALUES.1 };
+    let most = MOST_THRESHOLDS * chart.threshold;
+    let scores = Frame { first, last, low: 0.0, high: most, top: SCORES.0, bottom: SCORES.1 };
+
+    let mut svg = super::start(HEIGHT);
+    super::titles(&mut svg, &chart.title, &chart.subtitle);
+    let entries = [("value", HISTORY), ("expected", EXPECTED), ("alarm", FORECAST)];
+    super::legend(&mut svg, entries.map(|(label, colour)| (label.to_owned(), colour, false)).to_vec());
+    super::value_axis(&mut svg, &values, &ticks);
+    super::value_axis(&mut svg, &scores, &[0.0, chart.threshold, 2.0 * chart.threshold, most]);
+    super::time_axis(&mut svg, &scores);
+    caption(&mut svg, &scores, &format!("anomaly score, cut at {most}; alarms from {} on", chart.threshold));
+
+    for (time, ..) in &chart.alarms {
+        let x = values.x(*time);
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{x:.1}\" y1=\"{}\" x2=\"{x:.1}\" y2=\"{}\" stroke=\"{FORECAST}\" stroke-opacity=\"0.35\"/>",
+            VALUES.0, SCORES.1
+        );
+    }
+    super::line(&mut svg, &values, &thinned(&chart.values, &values), HISTORY, 1.2, "");
+    super::line(&mut svg, &values, &thinned(&chart.expected, &values), EXPECTED, 1.4, " stroke-opacity=\"0.85\"");
+    let cut: Vec<(f64, f64)> = chart.scores.iter().map(|(time, score)| (*time, cut(*score, most))).collect();
+    super::line(&mut svg, &scores, &thinned(&cut, &scores), HISTORY, 1.1, "");
+    let y = scores.y(chart.threshold);
+    let _ = writeln!(
+        svg,
+        "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{:.1}\" y2=\"{y:.1}\" stroke=\"{FORECAST}\" stroke-dasharray=\"5 4\"/>",
+        WIDTH - RIGHT
+    );
+    let mut free_from = f64::NEG_INFINITY;
+    for (time, value, cause) in &chart.alarms {
+        let (x, y) = (values.x(*time), values.y(*value));
+        let _ = writeln!(
+            svg,
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\" fill=\"{FORECAST}\" stroke=\"#ffffff\" stroke-width=\"1.2\"/>"
+        );
+        if x >= free_from {
+            let (anchor, at) = if x > WIDTH - RIGHT - LABEL_WIDTH { ("end", x - 4.0) } else { ("start", x + 4.0) };
+            let _ = writeln!(
+                svg,
+                "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\" font-size=\"11\" fill=\"{FORECAST}\">{}</text>",
+                VALUES.0 - 6.0,
+                cause.replace('_', " ")
+            );
+            free_from = x + LABEL_WIDTH;
+        }
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn caption(svg: &mut String, frame: &Frame, text: &str) {
+    let _ = writeln!(
+        svg,
+        "<text x=\"{LEFT}\" y=\"{:.1}\" font-size=\"12\" fill=\"{INK}\">{}</text>\n\
+         <line x1=\"{LEFT}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{MUTED}\" stroke-opacity=\"0.4\"/>",
+        frame.top - 10.0,
+        super::escape(text),
+        VALUES.1,
+        WIDTH - RIGHT,
+        VALUES.1
+    );
+}
+
+fn cut(score: f64, most: f64) -> f64 {
+    if score.is_nan() { score } else { score.min(most) }
+}
+
+/// Keeps the first, the least, the largest and the last point of each pixel: the picture stays as it is.
+fn thinned(points: &[(f64, f64)], frame: &Frame) -> Vec<(f64, f64)> {
+    let mut kept = Vec::new();
+    let mut rest = points;
+    while let Some((time, _)) = rest.first() {
+        let column = frame.x(*time).floor();
+        let len = rest.iter().take_while(|(time, _)| frame.x(*time).floor() == column).count().max(1);
+        let (group, after) = rest.split_at(len);
+        rest = after;
+        if group.len() <= 4 || group.iter().any(|(_, value)| value.is_nan()) {
+            kept.extend_from_slice(group);
+            continue;
+        }
+        let by_value = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
+        let mut chosen = vec![group[0], group[len - 1]];
+        chosen.extend(group.iter().min_by(by_value));
+        chosen.extend(group.iter().max_by(by_value));
+        chosen.sort_by(|a, b| a.0.total_cmp(&b.0));
+        kept.extend(chosen);
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(rows: usize) -> AnomalyChart {
+        let at = |row: usize| 60.0 * row as f64;
+        AnomalyChart {
+            title: "a <b>".to_owned(),
+            subtitle: "s".to_owned(),
+            values: (0..rows).map(|row| (at(row), if row == 7 { f64::NAN } else { (row % 9) as f64 })).collect(),
+            expected: (0..rows).map(|row| (at(row), if row == 0 { f64::NAN } else { 4.0 })).collect(),
+            scores: (0..rows).map(|row| (at(row), if row == 20 { 1e9 } else { 0.2 })).collect(),
+            threshold: 1.0,
+            alarms: if rows > 20 { vec![(at(20), 2.0, "seasonal_day")] } else { Vec::new() },
+        }
+    }
+
+    #[test]
+    fn any_chart_is_valid_svg_and_png() {
+        for rows in [0, 1, 50] {
+            let svg = draw(&chart(rows));
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+            assert_eq!(&super::super::raster(&svg).unwrap()[1..4], b"PNG");
+        }
+        let svg = draw(&chart(50));
+        assert!(svg.contains("a &lt;b&gt;") && svg.contains("seasonal day") && svg.matches("<circle").count() == 1);
+    }
+
+    #[test]
+    fn long_series_make_no_long_pictures_and_keep_their_spikes() {
+        let mut chart = chart(200_000);
+        chart.values[123_456].1 = 5000.0;
+        let svg = draw(&chart);
+        assert!(svg.len() < 400_000, "{}", svg.len());
+        let frame = Frame { first: 0.0, last: 200_000.0 * 60.0, low: 0.0, high: 5000.0, top: 0.0, bottom: 100.0 };
+        assert!(thinned(&chart.values, &frame).contains(&(123_456.0 * 60.0, 5000.0)));
+    }
+}
