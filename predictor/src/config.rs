@@ -9,8 +9,10 @@ use cloudpulse_common::query::ClientConfig;
 use cloudpulse_forecast::ensemble::Bounds;
 use serde::Deserialize;
 
+mod built_in;
 mod unusual;
 
+pub use built_in::built_in;
 pub use unusual::Outliers;
 use unusual::{AnomalyShape, OutlierShape, check_anomaly, check_outliers};
 
@@ -127,61 +129,6 @@ pub const DEFAULT_URL: &str = "http://127.0.0.1:9090";
 const MAX_HORIZON_STEPS: i64 = 5760;
 /// A longer history is cut by memory, not by sense.
 const MAX_HISTORY_STEPS: i64 = 400_000;
-
-const FILESYSTEMS: &str = "fstype!~\"tmpfs|overlay|squashfs|ramfs|rootfs\"";
-
-/// Returns the built-in forecasts: node CPU, memory, network, load and disk, from node_exporter's names.
-pub fn built_in() -> Vec<ForecastConfig> {
-    let ratio = Bounds { lower: Some(0.0), upper: Some(1.0) };
-    let positive = Bounds { lower: Some(0.0), upper: None };
-    let devices = "device!~\"lo|veth.*|docker.*|br-.*|cali.*|flannel.*\"";
-    let queries = [
-        (
-            "node-cpu",
-            "1 - avg without (cpu) (sum without (mode) (rate(node_cpu_seconds_total{mode=~\"idle|iowait|steal\"}[5m])))"
-                .to_owned(),
-            ratio,
-        ),
-        ("node-memory", "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes".to_owned(), ratio),
-        (
-            "node-network-receive",
-            format!("sum without (device) (rate(node_network_receive_bytes_total{{{devices}}}[5m]))"),
-            positive,
-        ),
-        (
-            "node-network-transmit",
-            format!("sum without (device) (rate(node_network_transmit_bytes_total{{{devices}}}[5m]))"),
-            positive,
-        ),
-        ("node-load", "node_load1".to_owned(), positive),
-        (
-            "node-disk",
-            format!("1 - node_filesystem_avail_bytes{{{FILESYSTEMS}}} / node_filesystem_size_bytes{{{FILESYSTEMS}}}"),
-            ratio,
-        ),
-    ];
-    queries
-        .into_iter()
-        .map(|(name, query, bounds)| ForecastConfig {
-            name: name.to_owned(),
-            query,
-            step: DEFAULT_STEP,
-            history: DEFAULT_HISTORY,
-            interval: DEFAULT_STEP,
-            horizons: DEFAULT_HORIZONS.to_vec(),
-            quantiles: DEFAULT_QUANTILES.to_vec(),
-            peak_horizons: DEFAULT_PEAK_HORIZONS.to_vec(),
-            peak_quantiles: PEAK_QUANTILES.to_vec(),
-            bounds,
-            publish_models: false,
-            max_series: DEFAULT_MAX_SERIES,
-            breach_above: None,
-            anomaly: Default::default(),
-            outliers: None,
-            query_offset: 0,
-        })
-        .collect()
-}
 
 impl Config {
     /// Returns the configuration for no file at all: the built-in forecasts.

@@ -16,6 +16,7 @@ pub mod conformal;
 pub mod ensemble;
 pub mod evaluation;
 pub mod history;
+mod ladder;
 pub mod live;
 pub mod model;
 pub mod peak;

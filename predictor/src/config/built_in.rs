@@ -1,0 +1,63 @@
+//! The forecasts that are made when nobody asks for others.
+
+use cloudpulse_forecast::ensemble::Bounds;
+
+use super::{
+    DEFAULT_HISTORY, DEFAULT_HORIZONS, DEFAULT_MAX_SERIES, DEFAULT_PEAK_HORIZONS, DEFAULT_QUANTILES, DEFAULT_STEP,
+    ForecastConfig, PEAK_QUANTILES,
+};
+
+const FILESYSTEMS: &str = "fstype!~\"tmpfs|overlay|squashfs|ramfs|rootfs\"";
+
+/// Returns the built-in forecasts: node CPU, memory, network, load and disk, from node_exporter's names.
+pub fn built_in() -> Vec<ForecastConfig> {
+    let ratio = Bounds { lower: Some(0.0), upper: Some(1.0) };
+    let positive = Bounds { lower: Some(0.0), upper: None };
+    let devices = "device!~\"lo|veth.*|docker.*|br-.*|cali.*|flannel.*\"";
+    let queries = [
+        (
+            "node-cpu",
+            "1 - avg without (cpu) (sum without (mode) (rate(node_cpu_seconds_total{mode=~\"idle|iowait|steal\"}[5m])))"
+                .to_owned(),
+            ratio,
+        ),
+        ("node-memory", "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes".to_owned(), ratio),
+        (
+            "node-network-receive",
+            format!("sum without (device) (rate(node_network_receive_bytes_total{{{devices}}}[5m]))"),
+            positive,
+        ),
+        (
+            "node-network-transmit",
+            format!("sum without (device) (rate(node_network_transmit_bytes_total{{{devices}}}[5m]))"),
+            positive,
+        ),
+        ("node-load", "node_load1".to_owned(), positive),
+        (
+            "node-disk",
+            format!("1 - node_filesystem_avail_bytes{{{FILESYSTEMS}}} / node_filesystem_size_bytes{{{FILESYSTEMS}}}"),
+            ratio,
+        ),
+    ];
+    queries
+        .into_iter()
+        .map(|(name, query, bounds)| ForecastConfig {
+            name: name.to_owned(),
+            query,
+            step: DEFAULT_STEP,
+            history: DEFAULT_HISTORY,
+            interval: DEFAULT_STEP,
+            horizons: DEFAULT_HORIZONS.to_vec(),
+            quantiles: DEFAULT_QUANTILES.to_vec(),
+            peak_horizons: DEFAULT_PEAK_HORIZONS.to_vec(),
+            peak_quantiles: PEAK_QUANTILES.to_vec(),
+            bounds,
+            publish_models: false,
+            max_series: DEFAULT_MAX_SERIES,
+            breach_above: None,
+            anomaly: Default::default(),
+            outliers: None,
+            query_offset: 0,
+        })
+        .collect()
+}
