@@ -15,6 +15,11 @@ use crate::live::BaselinePlaces;
 
 /// Resolved errors that make the quantiles: a day of scored origins, so that quiet nights and busy noons both count.
 const CALIBRATION_ERRORS: usize = 288;
+/// Errors of forecasts that overlap are alike: at a long horizon they are taken this many to a horizon, so that the window
+/// reaches over as many days as it takes.
+const ERRORS_PER_HORIZON: usize = 12;
+/// Until there are as many, all errors are taken.
+const MIN_SPACED: usize = 40;
 /// With fewer there are no quantiles.
 pub(crate) const LEAST_CALIBRATION_ERRORS: usize = 8;
 /// Step of the adaptive correction (Gibbs and Candès, 2021).
@@ -37,6 +42,10 @@ pub(crate) struct Column {
     pending: VecDeque<Pending>,
     weighting: Weighting,
     errors: Window,
+    /// Of the resolved errors one in so many makes the quantiles.
+    spacing: u32,
+    /// Forecasts that have resolved.
+    resolved: u32,
     /// The watched quantiles as corrected.
     corrected: [f64; WATCHED.len()],
     judged: Judged,
@@ -62,12 +71,14 @@ struct Judged {
 }
 
 impl Column {
-    pub(crate) fn new(horizon: usize, models: usize) -> Self {
+    pub(crate) fn new(horizon: usize, stride: usize, models: usize) -> Self {
         Self {
             horizon: horizon as i64,
             pending: VecDeque::new(),
             weighting: Weighting::new(models),
             errors: Window::default(),
+            spacing: spacing(horizon, stride),
+            resolved: 0,
             corrected: WATCHED,
             judged: Judged::default(),
         }
@@ -114,7 +125,10 @@ impl Column {
         for i in 1..self.corrected.len() {
             self.corrected[i] = self.corrected[i].max(self.corrected[i - 1]);
         }
-        self.errors.push((actual - pending.point) as f32);
+        self.resolved = self.resolved.wrapping_add(1);
+        if self.calibrated_on() < MIN_SPACED || self.resolved.is_multiple_of(self.spacing) {
+            self.errors.push((actual - pending.point) as f32);
+        }
         let error = |model: usize| (f64::from(pending.models[model]) - actual).abs();
         self.judged.add((actual - pending.point).abs(), error(baselines.persistence), error(baselines.seasonal_naive));
     }
@@ -193,6 +207,11 @@ impl Judged {
     }
 }
 
+/// One error in so many is taken at a horizon, of those that resolve at each stride; both in steps.
+fn spacing(horizon: usize, stride: usize) -> u32 {
+    (horizon / (stride * ERRORS_PER_HORIZON)).max(1) as u32
+}
+
 /// The last errors, in order of time and of size.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Window {
@@ -227,7 +246,7 @@ mod tests {
     /// A column that has resolved `count` forecasts of one step; the models are persistence, seasonal naive and a third.
     fn resolved(count: i64, forecasts: impl Fn(i64) -> [f64; 3], actual: impl Fn(i64) -> f64) -> Column {
         let mut history = History::new(300, 14 * 86_400);
-        let mut column = Column::new(1, 3);
+        let mut column = Column::new(1, 1, 3);
         for at in 0..count {
             history.push(0, actual(at));
             column.resolve(&history, at, BASELINES);
@@ -266,6 +285,11 @@ mod tests {
             .collect();
         let column = resolved(4000, |_| [0.0, 0.0, 0.0], |at| noise[at as usize]);
         assert!(column.corrected[3] > 0.91 && column.corrected[1] < 0.045, "{:?}", column.corrected);
+    }
+
+    #[test]
+    fn long_horizons_remember_more_days() {
+        assert_eq!([1, 12, 23, 24, 288].map(|horizon| spacing(horizon, 1)), [1, 1, 1, 2, 24]);
     }
 
     proptest! {

@@ -93,11 +93,12 @@ impl Tracker {
         let knots = knots(spec.step, &spec.horizons);
         let memories: Vec<_> = ensemble.pool().iter().map(|model| model.start(spec.step, &knots)).collect();
         let models = ensemble.names().len();
+        let stride = steps(SCORE_SECONDS, spec.step);
         Self {
             history: History::new(spec.step, spec.keep),
             due: vec![false; memories.len()],
             memories,
-            columns: knots.iter().map(|horizon| Column::new(*horizon, models)).collect(),
+            columns: knots.iter().map(|horizon| Column::new(*horizon, stride, models)).collect(),
             knots,
             peaks: spec.peaks.iter().map(|horizon| PeakModel::new(spec.step, *horizon)).collect(),
             ensemble: ensemble.clone(),
