@@ -124,7 +124,7 @@ fn engine(size: usize) -> Measured {
     let config = Arc::new(config(size));
     let mut engine = Engine::new(Arc::clone(&config), Ensemble::default(), Shard::WHOLE);
     let mut learn = 0.0;
-    for piece in pieces(&config, END, size) {
+    for piece in pieces(&config, END, size, size) {
         let fetched = generated(size, piece.from, piece.to, piece.step);
         let started = Instant::now();
         engine.merge(fetched, END);

@@ -8,6 +8,12 @@ use crate::config::ForecastConfig;
 
 /// Samples that one request may return.
 const REQUEST_SAMPLES: usize = 400_000;
+/// And at least this many points of each series, or a query of very many would be asked all day.
+const LEAST_POINTS: usize = 100;
+/// Samples that the whole history may return.
+const HISTORY_SAMPLES: usize = 120_000_000;
+/// The same where most of the series are not forecast: a query returns all or nothing.
+const WASTED_SAMPLES: usize = 20_000_000;
 /// Steps that are fetched again each time, for samples that came late.
 const OVERLAP_STEPS: i64 = 3;
 /// The last part of a history is read at the step: what models learn from, and a day before it that they look back at.
@@ -31,12 +37,13 @@ pub struct Piece {
     pub step: i64,
 }
 
-/// Returns the pieces, ascending in time, of the whole history of a query of `series` series up to `end`.
-pub fn pieces(config: &ForecastConfig, end: i64, series: usize) -> Vec<Piece> {
+/// Returns the pieces, ascending in time, of the history up to `end` of a query that returns `series` series, of which
+/// `kept` are forecast: the whole one, or its latest part where the query returns very many.
+pub fn pieces(config: &ForecastConfig, end: i64, series: usize, kept: usize) -> Vec<Piece> {
     let coarse = (COARSE_SECONDS / config.step).max(1) * config.step;
     let start = (end - config.history).div_euclid(coarse) * coarse;
     let fine = ((end - FINE_SECONDS).div_euclid(coarse) * coarse).max(start);
-    let points = (REQUEST_SAMPLES / series.max(1)).clamp(1, MAX_POINTS) as i64;
+    let points = (REQUEST_SAMPLES / series.max(1)).clamp(LEAST_POINTS, MAX_POINTS) as i64;
     let mut pieces = Vec::new();
     for (first, last, step) in [(start, fine - coarse, coarse), (fine, end, config.step)] {
         let mut from = first;
@@ -46,7 +53,15 @@ pub fn pieces(config: &ForecastConfig, end: i64, series: usize) -> Vec<Piece> {
             from = to + step;
         }
     }
-    pieces
+    let mut left = if series > 2 * kept { WASTED_SAMPLES } else { HISTORY_SAMPLES };
+    let affordable = pieces.iter().rev().take_while(|piece| {
+        let samples = ((piece.to - piece.from) / piece.step + 1) as usize * series;
+        let enough = samples <= left;
+        left = left.saturating_sub(samples);
+        enough
+    });
+    let count = affordable.count().max(1);
+    pieces.split_off(pieces.len().saturating_sub(count))
 }
 
 /// Fetches one piece; only the series of `kept` are returned: those of the past that are gone now are not forecast.
@@ -93,14 +108,31 @@ mod tests {
         for (step, series) in [(15, 1), (60, 10_000), (300, 7), (420, 1), (3600, 3)] {
             config.step = step;
             let end = last_step(1_700_000_000.0, step);
-            let pieces = pieces(&config, end, series);
+            let pieces = pieces(&config, end, series, series);
             assert!(pieces.windows(2).all(|pair| pair[0].to < pair[1].from), "{step}: {pieces:?}");
             assert!(pieces.iter().all(|piece| (piece.from % step, piece.to % step) == (0, 0)), "{step}");
-            assert!(pieces.iter().all(|p| ((p.to - p.from) / p.step + 1) as usize * series <= REQUEST_SAMPLES));
+            let points = |p: &Piece| ((p.to - p.from) / p.step + 1) as usize;
+            assert!(pieces.iter().all(|p| points(p) <= LEAST_POINTS || points(p) * series <= REQUEST_SAMPLES));
             assert!(
                 pieces[0].from <= end - config.history && pieces[0].from > end - config.history - 2 * step.max(300)
             );
             assert_eq!(pieces.last().map(|piece| (piece.to, piece.step)), Some((end, step)));
         }
+    }
+
+    #[test]
+    fn a_query_of_very_many_series_gets_the_latest_part() {
+        let config = crate::config::built_in().swap_remove(0);
+        let end = last_step(1_700_000_000.0, config.step);
+        let samples = |pieces: &[Piece], series: i64| -> i64 {
+            pieces.iter().map(|p| ((p.to - p.from) / p.step + 1) * series).sum()
+        };
+        let many = pieces(&config, end, 20_000, 20_000);
+        let read = samples(&many, 20_000);
+        assert!((100_000_000..=HISTORY_SAMPLES as i64).contains(&read), "{read}");
+        let pieces = pieces(&config, end, 100_000, 50);
+        let read = samples(&pieces, 100_000);
+        assert!((10_000_000..=WASTED_SAMPLES as i64).contains(&read), "{read}");
+        assert_eq!(pieces.last().map(|piece| piece.to), Some(end));
     }
 }

@@ -208,6 +208,7 @@ impl Cycle {
         let client = self.shared.client.clone();
         let config = Arc::clone(&self.config);
         let returned = client.instant(&config.query, Some(end)).await?;
+        let count = returned.len();
         let labels = returned.into_iter().map(|series| series.labels);
         let Some((kept, dropped)) = self.with_engine(|engine| engine.keep(labels)).await else { return Ok(()) };
         self.say_dropped(dropped);
@@ -215,7 +216,14 @@ impl Cycle {
         if kept.is_empty() {
             return Ok(());
         }
-        let pieces = fetch::pieces(&config, end, kept.len());
+        let pieces = fetch::pieces(&config, end, count, kept.len());
+        if let Some(first) = pieces.first().filter(|first| first.from > end - config.history) {
+            tracing::warn!(
+                forecast = %config.name,
+                "the query returns so many series that only the last {} of history are read; narrow the query",
+                duration_label(end - first.from)
+            );
+        }
         let (started, count) = (Instant::now(), pieces.len());
         let mut said = Instant::now();
         for (number, piece) in pieces.into_iter().enumerate() {
