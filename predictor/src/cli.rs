@@ -38,7 +38,7 @@ enum Command {
     Forecast(forecast::Args),
     /// Evaluate all models on the past.
     Backtest(backtest::Args),
-    /// Score how unusual each row of a series is.
+    // Described by its arguments, at length.
     Anomalies(anomalies::Args),
 }
 

@@ -285,6 +285,7 @@ fn number(value: f64, step: f64) -> String {
         v if v >= 1e4 => (value / 1e3, "k"),
         _ => (value, ""),
     };
+    let suffix = if value == 0.0 { "" } else { suffix };
     let rounded = (scaled * 1e6).round() / 1e6;
     format!("{rounded}{suffix}")
 }

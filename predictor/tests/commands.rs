@@ -150,6 +150,96 @@ fn past_forecasts_can_be_backfilled() {
     assert!(std::fs::read_dir(&blocks).unwrap().count() >= 1);
 }
 
+/// Twelve days of the daily wave at five minutes, with an outage of an hour on the ninth; returns the text.
+fn outage() -> String {
+    let mut text = String::from("timestamp,value\n");
+    for i in 0..12 * 288_usize {
+        let noise = (i * 7919 % 101) as f64 / 25.0;
+        let value = if (8 * 288 + 100..8 * 288 + 112).contains(&i) {
+            0.0
+        } else {
+            50.0 + 20.0 * (i as f64 / 288.0 * std::f64::consts::TAU).sin() + noise
+        };
+        let _ = writeln!(text, "{},{value}", 1_700_000_000 + 300 * i);
+    }
+    text
+}
+
+#[test]
+fn anomalies_judge_each_row_by_earlier_rows_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("web.csv");
+    let mut text = outage();
+    // Equal times, and a gap.
+    let twice = text.lines().nth(700).unwrap().to_owned();
+    let time: i64 = twice.split_once(',').unwrap().0.parse().unwrap();
+    text = text.replace(&twice, &format!("{twice}\n{time},51\n{},", time + 100));
+    std::fs::write(&file, &text).unwrap();
+    let judge = |file: &Path| run(&["anomalies", "--csv", file.to_str().unwrap(), "--output", "csv"]);
+    let output = judge(&file);
+    assert!(stderr(&output).contains("equal timestamp: each is judged"), "{}", stderr(&output));
+    let whole = stdout(&output);
+    let mut lines = whole.lines();
+    assert_eq!(lines.next(), Some("timestamp,value,expected,score,alarm,cause"));
+    let rows: Vec<Vec<&str>> = lines.map(|line| line.split(',').collect()).collect();
+    let input: Vec<&str> = text.lines().skip(1).collect();
+    assert_eq!(rows.len(), input.len());
+    for (row, line) in rows.iter().zip(&input) {
+        assert_eq!(&format!("{},{}", row[0], row[1]), line, "rows keep their order and values");
+        assert_eq!(row.len(), 6);
+        assert_eq!(row[3].is_empty(), row[1].is_empty(), "a gap has no score: {row:?}");
+    }
+    let alarm = rows.iter().skip(3 * 288).find(|row| row[4] == "1").unwrap();
+    assert_eq!(alarm[0], (1_700_000_000 + 300 * (8 * 288 + 100)).to_string());
+    assert!(alarm[2].parse::<f64>().unwrap() > 20.0 && alarm[3].parse::<f64>().unwrap() >= 1.0, "{alarm:?}");
+    assert!(["seasonal_day", "seasonal_week", "smoothed", "spread", "fast"].contains(&alarm[5]));
+    let cut = folder.path().join("cut.csv");
+    for known in [2, 50, 1000, 2500] {
+        std::fs::write(&cut, text.lines().take(known).collect::<Vec<_>>().join("\n")).unwrap();
+        let prefix = stdout(&judge(&cut));
+        assert!(whole.starts_with(prefix.trim_end()), "the first {known} rows have other scores alone");
+        assert_eq!(prefix.lines().count(), known);
+    }
+}
+
+#[test]
+fn anomalies_are_listed_counted_and_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let series = folder.path().join("series");
+    std::fs::create_dir(&series).unwrap();
+    std::fs::write(series.join("web.csv"), outage()).unwrap();
+    std::fs::write(series.join("idle.csv"), "timestamp,value\n0,5\n300,5\n600,5\n").unwrap();
+    let both = series.to_str().unwrap();
+    for ending in ["svg", "png"] {
+        let picture = folder.path().join(format!("p.{ending}"));
+        let table = stdout(&run(&["anomalies", "--csv", both, "--plot", picture.to_str().unwrap()]));
+        assert!(table.contains("web: ") && table.contains("2023-11-23T06:33:20Z"), "{table}");
+        let last = table.lines().last().unwrap();
+        assert!(last.contains("in 2 series over 12.0 series-days: 0."), "{table}");
+        for number in 1..=2 {
+            let drawn = std::fs::metadata(folder.path().join(format!("p-{number}.{ending}"))).unwrap();
+            assert!(drawn.len() > 1500, "{}", drawn.len());
+        }
+    }
+    let json = stdout(&run(&["anomalies", "--csv", both, "--output", "json", "--threshold", "0.8"]));
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&report["series"][0]["name"], &report["series"][1]["name"]), (&"idle".into(), &"web".into()));
+    assert_eq!(report["series"][0]["rows"][0]["expected"], serde_json::Value::Null);
+    assert_eq!(report["series"][1]["rows"].as_array().unwrap().len(), 12 * 288);
+    assert!(report["alarms"].as_u64().unwrap() >= 1 && report["threshold"] == 0.8);
+    let quiet = stdout(&run(&["anomalies", "--csv", both, "--min-deviation", "1000"]));
+    assert!(quiet.starts_with("0 alarms in 2 series"), "{quiet}");
+
+    let refused = run(&["anomalies", "--csv", both, "--output", "csv"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("--output csv is for one series and there are 2; name one file"));
+    assert!(refused.stdout.is_empty());
+    let refused = run(&["anomalies", "--csv", both, "--threshold", "0"]);
+    assert!(stderr(&refused).contains("--threshold 0 is not above 0"), "{}", stderr(&refused));
+    let help = stdout(&run(&["anomalies", "--help"]));
+    assert!(help.contains("150 rows are quiet") && help.contains("timestamp,value,expected,score,alarm,cause"));
+}
+
 #[test]
 fn errors_say_what_where_and_how_to_mend_it() {
     let folder = tempfile::tempdir().unwrap();

@@ -81,3 +81,37 @@ pub(crate) fn windowed_gaussian(values: &[f64]) -> Vec<f64> {
     }
     scores
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(row: usize) -> f64 {
+        1e6 + (row * 7919 % 1013) as f64
+    }
+
+    fn distance(window: std::ops::Range<usize>, row: usize) -> f64 {
+        let values: Vec<f64> = window.map(value).collect();
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;
+        (value(row) - mean).abs() / variance.sqrt()
+    }
+
+    #[test]
+    fn running_sums_are_those_of_the_window() {
+        let values: Vec<f64> = (0..8000).map(value).collect();
+        let z = rolling_z(&values, 300);
+        let gaussian = windowed_gaussian(&values);
+        assert_eq!((z[71], gaussian[0]), (0.0, 0.0));
+        for (got, wanted) in [
+            (z[100], distance(0..100, 100)),
+            (z[5000], distance(5000 - 288..5000, 5000)),
+            (gaussian[3000], distance(0..3000, 3000)),
+            // Full at 6400 rows, renewed after each hundred more.
+            (gaussian[6450], distance(0..6400, 6450)),
+            (gaussian[7250], distance(800..7200, 7250)),
+        ] {
+            assert!((got - wanted).abs() < 1e-6 * wanted.max(1.0), "{got} is not {wanted}");
+        }
+    }
+}

@@ -213,7 +213,7 @@ fn the_state_is_small_and_survives_being_written() {
         detector.push(time, *value);
         most = most.max(detector.memory_bytes());
     }
-    assert!(detector.memory_bytes() <= 1600 && most <= 2400, "{} {most}", detector.memory_bytes());
+    assert!(detector.memory_bytes() <= 1536 && most <= 2400, "{} {most}", detector.memory_bytes());
     let text = serde_json::to_string(&detector).unwrap();
     let mut restored: Detector = serde_json::from_str(&text).unwrap();
     for row in 0..DAY {

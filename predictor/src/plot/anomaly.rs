@@ -12,7 +12,7 @@ const SCORES: (f64, f64) = (444.0, 584.0);
 const EXPECTED: &str = "#f0a202";
 /// The score panel ends at this many thresholds: one wild row would flatten all others.
 const MOST_THRESHOLDS: f64 = 4.0;
-/// A cause is written beside an alarm when the one before is at least this far away, in pixels.
+/// Room that a cause takes, in pixels; where another one is in the way, it is not written.
 const LABEL_WIDTH: f64 = 96.0;
 
 /// What is drawn.
@@ -44,8 +44,7 @@ pub fn write(chart: &AnomalyChart, path: &Path) -> anyhow::Result<()> {
 
 /// Returns the chart as SVG.
 pub fn draw(chart: &AnomalyChart) -> String {
-    let lines = [&chart.values, &chart.expected];
-    let known = || lines.into_iter().flatten().map(|(_, value)| *value).filter(|value| value.is_finite());
+    let known = || chart.values.iter().map(|(_, value)| *value).filter(|value| value.is_finite());
     let (low, high) = (known().fold(f64::INFINITY, f64::min), known().fold(f64::NEG_INFINITY, f64::max));
     let times = || chart.values.iter().map(|(time, _)| *time);
     let (first, last) = (times().fold(f64::INFINITY, f64::min), times().fold(f64::NEG_INFINITY, f64::max));
@@ -73,9 +72,10 @@ pub fn draw(chart: &AnomalyChart) -> String {
         );
     }
     super::line(&mut svg, &values, &thinned(&chart.values, &values), HISTORY, 1.2, "");
-    super::line(&mut svg, &values, &thinned(&chart.expected, &values), EXPECTED, 1.4, " stroke-opacity=\"0.85\"");
-    let cut: Vec<(f64, f64)> = chart.scores.iter().map(|(time, score)| (*time, cut(*score, most))).collect();
-    super::line(&mut svg, &scores, &thinned(&cut, &scores), HISTORY, 1.1, "");
+    let expected = cut(&averaged(&chart.expected, &values), values.low, values.high);
+    super::line(&mut svg, &values, &expected, EXPECTED, 1.5, "");
+    let cut_scores = cut(&thinned(&chart.scores, &scores), 0.0, most);
+    super::line(&mut svg, &scores, &cut_scores, HISTORY, 1.1, "");
     let y = scores.y(chart.threshold);
     let _ = writeln!(
         svg,
@@ -89,15 +89,16 @@ pub fn draw(chart: &AnomalyChart) -> String {
             svg,
             "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\" fill=\"{FORECAST}\" stroke=\"#ffffff\" stroke-width=\"1.2\"/>"
         );
-        if x >= free_from {
-            let (anchor, at) = if x > WIDTH - RIGHT - LABEL_WIDTH { ("end", x - 4.0) } else { ("start", x + 4.0) };
+        let is_near_edge = x > WIDTH - RIGHT - LABEL_WIDTH;
+        let (anchor, at, from) = if is_near_edge { ("end", x - 4.0, x - LABEL_WIDTH) } else { ("start", x + 4.0, x) };
+        if from >= free_from {
             let _ = writeln!(
                 svg,
                 "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\" font-size=\"11\" fill=\"{FORECAST}\">{}</text>",
                 VALUES.0 - 6.0,
                 cause.replace('_', " ")
             );
-            free_from = x + LABEL_WIDTH;
+            free_from = from + LABEL_WIDTH;
         }
     }
     svg.push_str("</svg>\n");
@@ -117,25 +118,36 @@ fn caption(svg: &mut String, frame: &Frame, text: &str) {
     );
 }
 
-fn cut(score: f64, most: f64) -> f64 {
-    if score.is_nan() { score } else { score.min(most) }
+/// Brings values outside a panel to its edge; NaN stays.
+fn cut(points: &[(f64, f64)], least: f64, most: f64) -> Vec<(f64, f64)> {
+    points.iter().map(|(time, value)| (*time, value.clamp(least, most))).collect()
+}
+
+/// Splits points into those of the same pixel.
+fn columns<'a>(points: &'a [(f64, f64)], frame: &Frame) -> impl Iterator<Item = &'a [(f64, f64)]> {
+    points.chunk_by(|(a, _), (b, _)| frame.x(*a).floor() == frame.x(*b).floor())
+}
+
+/// Makes one point of the many of a pixel: a usual course is a line, not a band. Gaps stay gaps.
+fn averaged(points: &[(f64, f64)], frame: &Frame) -> Vec<(f64, f64)> {
+    let mean = |group: &[(f64, f64)]| {
+        let known = group.iter().filter(|(_, value)| value.is_finite());
+        (group[0].0, known.clone().map(|(_, value)| value).sum::<f64>() / known.count() as f64)
+    };
+    let column = |group: &[(f64, f64)]| if group.len() <= 2 { group.to_vec() } else { vec![mean(group)] };
+    columns(points, frame).flat_map(column).collect()
 }
 
 /// Keeps the first, the least, the largest and the last point of each pixel: the picture stays as it is.
 fn thinned(points: &[(f64, f64)], frame: &Frame) -> Vec<(f64, f64)> {
     let mut kept = Vec::new();
-    let mut rest = points;
-    while let Some((time, _)) = rest.first() {
-        let column = frame.x(*time).floor();
-        let len = rest.iter().take_while(|(time, _)| frame.x(*time).floor() == column).count().max(1);
-        let (group, after) = rest.split_at(len);
-        rest = after;
+    for group in columns(points, frame) {
         if group.len() <= 4 || group.iter().any(|(_, value)| value.is_nan()) {
             kept.extend_from_slice(group);
             continue;
         }
         let by_value = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
-        let mut chosen = vec![group[0], group[len - 1]];
+        let mut chosen = vec![group[0], group[group.len() - 1]];
         chosen.extend(group.iter().min_by(by_value));
         chosen.extend(group.iter().max_by(by_value));
         chosen.sort_by(|a, b| a.0.total_cmp(&b.0));

@@ -43,6 +43,8 @@ const SMOOTH_CLIP: f64 = 6.0;
 const FAST_RATE: f64 = 0.2;
 /// A series that repeats its last value in more than this share of rows is held.
 const HELD_SHARE: f32 = 0.8;
+/// Scores end here: more says nothing more, and a constant that jumps would reach any number.
+const MOST: f64 = 1000.0;
 /// Values beyond this are gaps: in single precision their squares would not be finite.
 const LARGEST: f64 = 1e30;
 
@@ -97,7 +99,7 @@ impl Cause {
 /// What is said of one row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict {
-    /// How unusual the row is, at least 0; above 1 is anomalous. Also 0 while too little is known, see
+    /// How unusual the row is, 0 to 1000; above 1 is anomalous. Also 0 while too little is known, see
     /// [`Detector::is_ready`].
     pub score: f64,
     /// Value that earlier rows let expect, in the unit of the series; `None` for the first row.
@@ -108,7 +110,8 @@ pub struct Verdict {
     pub alarm: bool,
 }
 
-/// The streaming detector of one series. Holds about 1.4 kB, and up to 0.8 kB more during the first 40 rows.
+/// The streaming detector of one series. Holds 1.5 kB, and up to 0.7 kB more until each statistic has
+/// its first 40 values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Detector {
     options: Options,
@@ -151,7 +154,7 @@ impl Best {
         if let Some(Exceedance { ratio, is_below }) = found
             && weight * ratio / EXCEEDANCE_AT_ONE > self.score
         {
-            *self = Self { score: weight * ratio / EXCEEDANCE_AT_ONE, cause, is_below };
+            *self = Self { score: (weight * ratio / EXCEEDANCE_AT_ONE).min(MOST), cause, is_below };
         }
     }
 }

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Share of values beyond the quantile, on each side.
 const TAIL_SHARE: f64 = 0.02;
 /// Rows that the quantile, the mean and the deviation remember.
-const MEMORY_ROWS: f64 = 3000.0;
+const MEMORY_ROWS: u16 = 3000;
 /// Exceedances that the mean excess remembers.
-const MEMORY_EXCEEDANCES: f64 = MEMORY_ROWS * TAIL_SHARE;
+const MEMORY_EXCEEDANCES: u8 = (MEMORY_ROWS as f64 * TAIL_SHARE) as u8;
 /// Least rate at which the quantile moves, per row.
 const LEAST_QUANTILE_RATE: f64 = 2e-4;
 /// Values that are gathered before the first is judged.
@@ -57,9 +57,13 @@ pub(super) struct Known {
     above: Side,
     /// Of the mirrored statistic.
     below: Side,
-    rows: u32,
     mean: f32,
     deviation: f32,
+    /// As far as they are told apart: up to [`MEMORY_ROWS`].
+    rows: u16,
+    /// The same, of exceedances above and below.
+    seen_above: u8,
+    seen_below: u8,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,7 +72,6 @@ struct Side {
     excess: f32,
     /// Root of the mean square of the excess.
     excess_rms: f32,
-    exceedances: f32,
 }
 
 impl Default for Tail {
@@ -116,19 +119,20 @@ impl Known {
         sorted.sort_by(f64::total_cmp);
         let median = sorted[sorted.len() / 2];
         let deviation = sorted.iter().map(|value| (value - median).abs()).sum::<f64>() / sorted.len() as f64;
-        let above = Side::from_sorted(&sorted, deviation);
+        let (above, seen_above) = Side::from_sorted(&sorted, deviation);
         let mirrored: Vec<f64> = sorted.iter().rev().map(|value| -value).collect();
-        let below = Side::from_sorted(&mirrored, deviation);
-        Self { above, below, rows: values.len() as u32, mean: median as f32, deviation: deviation as f32 }
+        let (below, seen_below) = Side::from_sorted(&mirrored, deviation);
+        let (mean, deviation, rows) = (median as f32, deviation as f32, WARMUP as u16);
+        Self { above, below, mean, deviation, rows, seen_above, seen_below }
     }
 
     fn push(&mut self, value: f64, Context { least_excess, is_held }: Context) -> Exceedance {
-        self.rows = self.rows.saturating_add(1);
-        let rate = (1.0 / f64::from(self.rows)).max(1.0 / MEMORY_ROWS);
+        self.rows = (self.rows + 1).min(MEMORY_ROWS);
+        let rate = 1.0 / f64::from(self.rows);
         let (mean, deviation) = (f64::from(self.mean), f64::from(self.deviation));
         let least_excess = (LEAST_EXCESS * deviation).max(least_excess).max(1e-9 * mean.abs()).max(1e-12);
-        let above = self.above.push(value, least_excess, is_held, rate);
-        let below = self.below.push(-value, least_excess, is_held, rate);
+        let above = self.above.push(value, least_excess, is_held, rate, &mut self.seen_above);
+        let below = self.below.push(-value, least_excess, is_held, rate, &mut self.seen_below);
         let distance = value - mean;
         // A statistic that was constant until now has no deviation to clip by.
         let reach = if deviation > least_excess { CLIP * deviation } else { f64::INFINITY };
@@ -140,33 +144,31 @@ impl Known {
 }
 
 impl Side {
-    fn from_sorted(sorted: &[f64], deviation: f64) -> Self {
+    /// Also returns the exceedances seen.
+    fn from_sorted(sorted: &[f64], deviation: f64) -> (Self, u8) {
         let last = sorted.len().saturating_sub(1);
         let quantile = sorted[((1.0 - TAIL_SHARE) * last as f64) as usize];
         let over: Vec<f64> = sorted.iter().map(|value| value - quantile).filter(|excess| *excess > 0.0).collect();
         // With one exceedance of the size of the deviation as a prior, and one of none.
         let excess = (over.iter().sum::<f64>() + deviation) / (over.len() as f64 + 2.0);
-        Self {
-            quantile: quantile as f32,
-            excess: excess as f32,
-            excess_rms: (std::f64::consts::SQRT_2 * excess) as f32,
-            exceedances: over.len() as f32 + 1.0,
-        }
+        let excess_rms = std::f64::consts::SQRT_2 * excess;
+        let side = Self { quantile: quantile as f32, excess: excess as f32, excess_rms: excess_rms as f32 };
+        (side, over.len() as u8 + 1)
     }
 
-    fn push(&mut self, value: f64, least_excess: f64, is_held: bool, rate: f64) -> f64 {
-        let (quantile, seen) = (f64::from(self.quantile), f64::from(self.exceedances));
+    fn push(&mut self, value: f64, least_excess: f64, is_held: bool, rate: f64, seen: &mut u8) -> f64 {
+        let (quantile, count) = (f64::from(self.quantile), f64::from(*seen));
         let (mean, rms) = (f64::from(self.excess), f64::from(self.excess_rms));
         let excess = mean.max(least_excess);
         // Of an exponential tail E[y²] / 2 E[y] is the mean as well; of any other it leans towards the large ones.
         let weighted = if is_held { rms * rms / (2.0 * mean.max(f64::MIN_POSITIVE)) } else { 0.0 };
         let over = value - quantile;
-        let ratio = over / (excess.max(weighted) * (1.0 + WIDENING / seen.sqrt()));
+        let ratio = over / (excess.max(weighted) * (1.0 + WIDENING / count.sqrt()));
         if over > 0.0 {
-            let rate = (1.0 / seen).max(1.0 / MEMORY_EXCEEDANCES);
+            let rate = 1.0 / count;
             self.excess = (mean + rate * (over - mean)) as f32;
             self.excess_rms = (rms * rms + rate * (over * over - rms * rms)).max(0.0).sqrt() as f32;
-            self.exceedances = (seen + 1.0).min(MEMORY_EXCEEDANCES) as f32;
+            *seen = (*seen + 1).min(MEMORY_EXCEEDANCES);
         }
         // Stochastic approximation of the quantile (Robbins and Monro, 1951), in steps of the tail's own size.
         let step = 0.5 * rate.max(LEAST_QUANTILE_RATE) * excess / TAIL_SHARE;
