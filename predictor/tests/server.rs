@@ -322,3 +322,34 @@ async fn victoriametrics_is_as_good_a_source() {
     assert!(now() - made >= 60.0, "samples are taken to be a minute late");
     assert!(!page.contains("query_errors_total{"), "{page}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anomalies_of_a_query_are_judged_like_those_of_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let until = now() as i64 / 60 * 60;
+    let file = folder.path().join("history.om");
+    std::fs::write(&file, history(until)).unwrap();
+    backfill(&file, &data).await.unwrap();
+    let options = PrometheusOptions { data_dir: Some(data), ..PrometheusOptions::default() };
+    let prometheus = Prometheus::start(options).await.unwrap();
+    let judge = |source: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cloudpulse-predictor"));
+        let output = command.arg("anomalies").args(source).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let at = ["--prometheus", &prometheus.url, "--from", "2d", "--step", "1m", "--output"];
+    let csv = judge(&[&["--query", "load{instance=\"wave\"}"], &at[..], &["csv"]].concat());
+    let rows: Vec<&str> = csv.lines().skip(1).collect();
+    assert!(rows.len() > 2800, "{}", rows.len());
+    let written = folder.path().join("wave.csv");
+    let samples = rows.iter().map(|row| row.splitn(3, ',').take(2).collect::<Vec<_>>().join(","));
+    std::fs::write(&written, format!("timestamp,value\n{}\n", samples.collect::<Vec<_>>().join("\n"))).unwrap();
+    assert_eq!(csv, judge(&["--csv", written.to_str().unwrap(), "--output", "csv"]));
+    let json = judge(&[&["--query", "load"], &at[..], &["json"]].concat());
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let series = report["series"].as_array().unwrap();
+    let constant = series.iter().find(|series| series["name"].as_str().unwrap().contains("constant")).unwrap();
+    assert!(constant["rows"].as_array().unwrap().iter().all(|row| row["score"] == 0.0 && row["value"] == 7.0));
+}
