@@ -8,23 +8,22 @@
 //! A state is good for the same query, step and horizons and the same version of the program alone: for another one the
 //! series learn anew from their history.
 
+mod format;
+
 use std::fs::{self, File, TryLockError};
-use std::io::{self, BufWriter, Read as _, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use cloudpulse_common::query::Labels;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ForecastConfig;
+use format::{FORMAT, read_file, write_file};
 
 /// States that are kept of each forecast.
 pub const KEPT: usize = 5;
 /// Damaged states that are kept of each forecast, for whoever wants to know why.
 const KEPT_DAMAGED: usize = 3;
-/// First bytes of every state.
-const MAGIC: [u8; 8] = *b"CPSTATE\n";
-/// Changes with the layout of the file around the series.
-const FORMAT: u32 = 1;
 /// A state that ends longer ago than this is not taken: skill and coverage are those of the last day, and a new start
 /// learns from the last four.
 pub const MAX_AGE_SECONDS: i64 = 86_400;
@@ -255,82 +254,6 @@ fn numbered(folder: &Path, ending: &str) -> io::Result<Vec<u64>> {
         names(folder)?.iter().filter_map(|name| name.strip_suffix(ending)?.parse().ok()).collect();
     numbers.sort_unstable();
     Ok(numbers)
-}
-
-/// Writes through a checksum and a count.
-struct Summed<W> {
-    inner: W,
-    checksum: crc32fast::Hasher,
-    bytes: u64,
-}
-
-impl<W: Write> Write for Summed<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.checksum.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-/// Layout: magic, format, header, series, each with its length before it, and the CRC-32 of all of that. Integers of
-/// fixed size are little-endian.
-fn write_file(path: &Path, header: &Header, entries: impl IntoIterator<Item = io::Result<Entry>>) -> io::Result<u64> {
-    let mut file = Summed { inner: BufWriter::new(File::create(path)?), checksum: crc32fast::Hasher::new(), bytes: 0 };
-    file.write_all(&MAGIC)?;
-    file.write_all(&FORMAT.to_le_bytes())?;
-    let part = |file: &mut Summed<_>, bytes: postcard::Result<Vec<u8>>| -> io::Result<()> {
-        let bytes = bytes.map_err(io::Error::other)?;
-        file.write_all(&(bytes.len() as u64).to_le_bytes())?;
-        file.write_all(&bytes)
-    };
-    part(&mut file, postcard::to_stdvec(header))?;
-    for entry in entries {
-        part(&mut file, postcard::to_stdvec(&entry?))?;
-    }
-    let checksum = file.checksum.clone().finalize();
-    file.write_all(&checksum.to_le_bytes())?;
-    file.flush()?;
-    file.inner.get_ref().sync_all()?;
-    Ok(file.bytes)
-}
-
-/// Returns what is in a state, or what is wrong with it.
-fn read_file(path: &Path) -> Result<(Header, Vec<Entry>), String> {
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(|error| error.to_string())?;
-    parse(&bytes)
-}
-
-fn parse(bytes: &[u8]) -> Result<(Header, Vec<Entry>), String> {
-    let (body, checksum) = bytes.split_last_chunk::<4>().ok_or("it is empty")?;
-    let rest = body.strip_prefix(&MAGIC).ok_or("it does not begin like a state")?;
-    if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
-        return Err("its checksum does not match".to_owned());
-    }
-    let (format, mut rest) = rest.split_first_chunk::<4>().ok_or("it ends too early")?;
-    let format = u32::from_le_bytes(*format);
-    if format != FORMAT {
-        return Err(format!("it has format {format}, and this program reads {FORMAT}"));
-    }
-    let header: Header = next_part(&mut rest)?;
-    let mut entries = Vec::new();
-    while !rest.is_empty() {
-        entries.push(next_part(&mut rest)?);
-    }
-    Ok((header, entries))
-}
-
-fn next_part<T: serde::de::DeserializeOwned>(rest: &mut &[u8]) -> Result<T, String> {
-    let (length, after) = rest.split_first_chunk::<8>().ok_or("it ends too early")?;
-    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| "a length is too large")?;
-    let (part, after) = after.split_at_checked(length).ok_or("it ends too early")?;
-    *rest = after;
-    postcard::from_bytes(part).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -192,10 +192,9 @@ impl Tracked {
             path.push(((now + entry.horizon as i64) * step, std::mem::take(&mut entry.quantiles)));
         }
         let distributions = self.tracker.peaks();
-        if let (Some(limit), true) = (config.breach_above, now > self.issued) {
-            let expects =
-                distributions.first().and_then(Option::as_ref).is_some_and(|peak| peak.quantile(0.95) > limit);
-            self.breaches.issue(now, expects);
+        // Without a distribution there is no expectation, neither way.
+        if let (Some(limit), Some(Some(peak)), true) = (config.breach_above, distributions.first(), now > self.issued) {
+            self.breaches.issue(now, peak.quantile(0.95) > limit);
         }
         let peaks = config
             .peak_horizons

@@ -185,19 +185,21 @@ impl Judged {
         if !persistence.is_finite() {
             return;
         }
-        let seasonal = if seasonal.is_finite() { seasonal } else { f64::INFINITY };
         self.count = self.count.saturating_add(1);
         let rate = JUDGE_RATE.max(1.0 / f64::from(self.count));
         self.combination += rate * (combination - self.combination);
         self.persistence += rate * (persistence - self.persistence);
-        // Unknown for the first day: the better of two is then the other.
-        self.seasonal = if self.seasonal.is_finite() && seasonal.is_finite() {
-            self.seasonal + rate * (seasonal - self.seasonal)
-        } else if seasonal.is_finite() {
-            self.persistence.max(seasonal)
-        } else {
-            f64::INFINITY
-        };
+        // Unknown for the first day: the better of two is then the other. A gap a day ago says nothing later.
+        if self.count == 1 {
+            self.seasonal = f64::INFINITY;
+        }
+        if seasonal.is_finite() {
+            self.seasonal = if self.seasonal.is_finite() {
+                self.seasonal + rate * (seasonal - self.seasonal)
+            } else {
+                self.persistence.max(seasonal)
+            };
+        }
         let better = self.persistence.min(self.seasonal);
         if self.demoted {
             self.demoted = self.combination > RECOVER * better;

@@ -239,9 +239,11 @@ impl Breaches {
         }
         let above = value > limit;
         let apart = self.last.back().is_none_or(|(last, _)| at - last >= APART_STEPS);
-        if above && !self.above && apart {
-            // Any forecast of the last `lead` steps that reached this grid point was in time to warn, the oldest most.
-            let warned = self.seen.iter().any(|(issued, seen)| *seen && *issued < at && *issued + self.lead >= at);
+        // Any forecast of the last `lead` steps that reached this grid point was in time to warn. Where none was made, nobody
+        // can say whether the breach could have been seen.
+        let mut reached = self.seen.iter().filter(|(issued, _)| *issued < at && *issued + self.lead >= at).peekable();
+        if above && !self.above && apart && reached.peek().is_some() {
+            let warned = reached.any(|(_, expected)| *expected);
             if self.last.len() == REMEMBERED {
                 self.last.pop_front();
             }
@@ -250,7 +252,7 @@ impl Breaches {
         self.above = above;
     }
 
-    /// Notes whether the forecast issued at the grid point `at` expects the peak until the lead time above the limit.
+    /// Notes whether the forecast issued at the grid point `at`, where there was one, expects the peak until the lead time above the limit.
     pub fn issue(&mut self, at: i64, expects: bool) {
         self.seen.push_back((at, expects));
         while self.seen.front().is_some_and(|(issued, _)| issued + self.lead < at) {
@@ -323,5 +325,17 @@ mod tests {
             breaches.issue(at, (15..22).contains(&at));
         }
         assert_eq!(breaches.unpredicted(), (1, 2));
+    }
+
+    #[test]
+    fn a_breach_without_any_forecast_is_not_judged() {
+        let mut breaches = Breaches::new(5);
+        for at in 0..60 {
+            breaches.observe(at, if at % 20 < 10 { 1.0 } else { 9.0 }, 5.0);
+            if at > 40 {
+                breaches.issue(at, false);
+            }
+        }
+        assert_eq!(breaches.unpredicted(), (1, 1), "only the one at 50 had forecasts before it");
     }
 }

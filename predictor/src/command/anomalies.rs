@@ -8,7 +8,7 @@ use cloudpulse_forecast::anomaly::{Cause, Detector, Options};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::command::forecast::{numbered, short};
+use crate::command::forecast::{Output, numbered, short};
 use crate::command::input::{self, FromPrometheus, Source};
 use crate::csv::NamedRows;
 use crate::plot::anomaly::{self as plot, AnomalyChart};
@@ -41,13 +41,6 @@ pub struct Args {
     /// gets a file of its own, numbered.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    Table,
-    Csv,
-    Json,
 }
 
 /// One row, judged: the contract with scripts.

@@ -43,8 +43,9 @@ pub struct Args {
     plot: Option<PathBuf>,
 }
 
+/// Form of what a command prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
+pub(crate) enum Output {
     Table,
     Csv,
     Json,
