@@ -18,6 +18,8 @@ const CALIBRATION_ERRORS: usize = 288;
 /// Errors of forecasts that overlap are alike: at a long horizon they are taken this many to a horizon, so that the window
 /// reaches over as many days as it takes.
 const ERRORS_PER_HORIZON: usize = 12;
+/// A spaced window holds fewer errors, but this many: it reaches back over more days, not to when little was known.
+const LEAST_WINDOW: usize = 72;
 /// Until there are as many, all errors are taken.
 const MIN_SPACED: usize = 40;
 /// With fewer there are no quantiles.
@@ -76,7 +78,7 @@ impl Column {
             horizon: horizon as i64,
             pending: VecDeque::new(),
             weighting: Weighting::new(models),
-            errors: Window::default(),
+            errors: Window::new(spacing(horizon, stride)),
             spacing: spacing(horizon, stride),
             resolved: 0,
             corrected: WATCHED,
@@ -215,18 +217,24 @@ fn spacing(horizon: usize, stride: usize) -> u32 {
 }
 
 /// The last errors, in order of time and of size.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Window {
+    most: usize,
     ring: VecDeque<f32>,
     sorted: Vec<f32>,
 }
 
 impl Window {
+    fn new(spacing: u32) -> Self {
+        let most = (CALIBRATION_ERRORS / spacing as usize).max(LEAST_WINDOW);
+        Self { most, ring: VecDeque::new(), sorted: Vec::new() }
+    }
+
     fn push(&mut self, error: f32) {
         if !error.is_finite() {
             return;
         }
-        if self.ring.len() == CALIBRATION_ERRORS
+        if self.ring.len() == self.most
             && let Some(oldest) = self.ring.pop_front()
         {
             let place = self.sorted.partition_point(|value| value.total_cmp(&oldest).is_lt());
