@@ -9,6 +9,7 @@ use cloudpulse_forecast::model::median::two_hour_quantiles;
 use cloudpulse_forecast::series::{Series, steps};
 use rayon::prelude::*;
 
+use crate::bursty::is_bursty;
 use crate::peers::{self, Asked, Target};
 use crate::table;
 
@@ -31,6 +32,8 @@ struct Measured {
     set: String,
     name: String,
     group: &'static str,
+    /// Whether it was bursty at most of the origins.
+    bursty: bool,
     /// By horizon.
     horizons: Vec<Sums>,
     peak: [Coverage; 3],
@@ -117,6 +120,9 @@ pub(crate) fn run(traces: &Path, origins: usize, with_peers: bool) -> anyhow::Re
             rows.push(row(&format!("= {group}"), series, Some(bar)));
         }
     }
+    let (bursty, regular): (Vec<&Measured>, Vec<&Measured>) = measured.iter().partition(|series| series.bursty);
+    rows.push(row("= bursty", &bursty, None));
+    rows.push(row("= regular", &regular, None));
     rows.push(row("= all", &measured.iter().collect::<Vec<_>>(), None));
     table::print(&rows);
     table::line("\n  All series, horizon by horizon:");
@@ -258,8 +264,17 @@ fn measure(ensemble: &Ensemble, path: &Path, count: usize) -> Option<Measured> {
             }
         }
     }
+    let bursty = 2 * many.iter().filter(|origin| is_bursty(&series, **origin)).count() > many.len();
     beside.series = Some(series);
-    (sums[0].forecast.count() > 0).then_some(Measured { set, name, group, horizons: sums, peak: covered, few: beside })
+    (sums[0].forecast.count() > 0).then_some(Measured {
+        set,
+        name,
+        group,
+        bursty,
+        horizons: sums,
+        peak: covered,
+        few: beside,
+    })
 }
 
 impl Few {

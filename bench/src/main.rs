@@ -5,6 +5,7 @@
 
 mod accuracy;
 mod anomaly;
+mod bursty;
 mod cycle;
 mod exporter;
 mod peers;
