@@ -42,9 +42,11 @@ const BAR_SERIES: usize = 10_000;
 ///
 /// # Errors
 /// When the program cannot be built, started or read.
-pub(crate) async fn run(sizes: &[usize]) -> anyhow::Result<()> {
+pub(crate) async fn run(sizes: &[usize], program_only: bool) -> anyhow::Result<()> {
     table::line("\nCycle of the predictor, five-minute series of 14 days, all cores of this machine");
-    engine_table(sizes);
+    if !program_only {
+        engine_table(sizes);
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let build = ["build", "--quiet", "--release", "-p", "cloudpulse-predictor"];
     run_command(Command::new(cargo).current_dir(workspace_root()).args(build))?;
@@ -57,6 +59,7 @@ pub(crate) async fn run(sizes: &[usize]) -> anyhow::Result<()> {
             "forecast s",
             "CPU s a cycle",
             "RSS MB",
+            "at most",
             "kB a series",
         ]
         .map(str::to_owned)
@@ -185,7 +188,7 @@ async fn program(size: usize) -> anyhow::Result<Vec<String>> {
     let last = watch.until(|page| page.cycles >= first.cycles + PROGRAM_CYCLES).await?;
     let cycles = (last.cycles - first.cycles) as f64;
     let cpu = (cpu_seconds(watch.pid)? - first_cpu) / cycles;
-    let rss = rss_bytes(watch.pid)?;
+    let (rss, most) = (memory_bytes(watch.pid, "VmRSS:")?, memory_bytes(watch.pid, "VmHWM:")?);
     program.stop()?;
     server.abort();
     Ok(vec![
@@ -196,6 +199,7 @@ async fn program(size: usize) -> anyhow::Result<Vec<String>> {
         format!("{:.3}", (last.forecast_seconds - first.forecast_seconds) / cycles),
         format!("{cpu:.3}"),
         format!("{:.0}", rss / 1e6),
+        format!("{:.0}", most / 1e6),
         format!("{:.0}", rss / size as f64 / 1e3),
     ])
 }
@@ -252,9 +256,10 @@ fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     Ok(ticks / TICKS_PER_SECOND)
 }
 
-fn rss_bytes(pid: u32) -> anyhow::Result<f64> {
+/// Resident memory now (`VmRSS:`) or at most so far (`VmHWM:`).
+fn memory_bytes(pid: u32, field: &'static str) -> anyhow::Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
-    let kib: f64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
+    let line = text.lines().find(|line| line.starts_with(field)).context(field)?;
+    let kib: f64 = line.split_whitespace().nth(1).context(field)?.parse()?;
     Ok(kib * 1024.0)
 }

@@ -41,6 +41,9 @@ enum Which {
         /// Numbers of series.
         #[arg(long, value_delimiter = ',', default_value = "100,1000,10000", value_name = "N,…")]
         series: Vec<usize>,
+        /// The whole program alone, without the engine by itself.
+        #[arg(long)]
+        program_only: bool,
     },
     /// The forecast beside persistence, seasonal naive and the last two hours' quantiles, on traces.
     Accuracy {
@@ -63,8 +66,8 @@ async fn main() -> anyhow::Result<()> {
         speed::run()?;
     }
     match &which {
-        None => cycle::run(&[100, 1000, 10_000]).await?,
-        Some(Which::Cycle { series }) => cycle::run(series).await?,
+        None => cycle::run(&[100, 1000, 10_000], false).await?,
+        Some(Which::Cycle { series, program_only }) => cycle::run(series, *program_only).await?,
         Some(_) => {}
     }
     match &which {

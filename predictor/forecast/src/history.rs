@@ -9,11 +9,12 @@ use std::collections::VecDeque;
 const BUCKET_SECONDS: i64 = 300;
 /// Values at the step reach back at least this long: a day, and an hour for the windows that end a day ago.
 const FINE_SECONDS: i64 = 90_000;
-/// And are at least this many: what an autoregression is fitted on.
-const FINE_COUNT: i64 = 2016;
+/// And are at least this many: what an autoregression is fitted on, and some more.
+const FINE_COUNT: i64 = 1536;
 const DAY_SECONDS: i64 = 86_400;
 
-/// The kept past of one series. Its memory is bounded: 9 bytes for each recent value and 8 for each bucket.
+/// The kept past of one series. Its memory is bounded: 9 bytes for each recent value and 8 for each bucket, 4 where a bucket
+/// is one step.
 #[derive(Debug, Clone)]
 pub struct History {
     step: i64,
@@ -27,7 +28,10 @@ pub struct History {
     known: Vec<bool>,
     /// Bucket of `coarse[0]`, counted since the epoch.
     coarse_first: i64,
-    coarse: Vec<Bucket>,
+    /// Means of the buckets.
+    coarse: Vec<f32>,
+    /// Their largest values; empty where a bucket is one step, whose mean it is.
+    highest: Vec<f32>,
     open: Open,
     /// Least and largest value by day.
     extremes: VecDeque<(i64, f64, f64)>,
@@ -66,6 +70,7 @@ impl History {
             known: Vec::new(),
             coarse_first: 0,
             coarse: Vec::new(),
+            highest: Vec::new(),
             open: Open::default(),
             extremes: VecDeque::new(),
         }
@@ -110,16 +115,22 @@ impl History {
         self.known.push(known);
         if at.div_euclid(self.width) >= self.coarse_first + self.coarse.len() as i64 {
             grow(&mut self.coarse);
-            self.coarse.push(Bucket { mean: f32::NAN, highest: f32::NAN });
+            self.coarse.push(f32::NAN);
+            if self.width > 1 {
+                grow(&mut self.highest);
+                self.highest.push(f32::NAN);
+            }
             self.open = Open { sum: 0.0, count: 0, highest: f64::NEG_INFINITY };
         }
         if known {
             self.open.sum += value;
             self.open.count += 1;
             self.open.highest = self.open.highest.max(value);
-            if let Some(last) = self.coarse.last_mut() {
-                last.mean = (self.open.sum / f64::from(self.open.count)) as f32;
-                last.highest = self.open.highest as f32;
+            if let Some(mean) = self.coarse.last_mut() {
+                *mean = (self.open.sum / f64::from(self.open.count)) as f32;
+            }
+            if let Some(highest) = self.highest.last_mut() {
+                *highest = self.open.highest as f32;
             }
             let day = (at * self.step).div_euclid(DAY_SECONDS);
             match self.extremes.back_mut() {
@@ -158,6 +169,9 @@ impl History {
         if self.coarse.len() > self.coarse_cap + self.coarse_cap / 8 {
             let excess = self.coarse.len() - self.coarse_cap;
             self.coarse.drain(..excess);
+            if self.width > 1 {
+                self.highest.drain(..excess);
+            }
             self.coarse_first += excess as i64;
         }
         let days = (self.coarse_cap as i64 * self.width * self.step / DAY_SECONDS + 2) as usize;
@@ -206,7 +220,8 @@ impl History {
     /// Returns a bucket, counted since the epoch; `None` where nothing of it is known or kept.
     pub fn bucket(&self, number: i64) -> Option<Bucket> {
         let index = usize::try_from(number - self.coarse_first).ok()?;
-        self.coarse.get(index).copied().filter(|bucket| bucket.mean.is_finite())
+        let mean = self.coarse.get(index).copied().filter(|mean| mean.is_finite())?;
+        Some(Bucket { mean, highest: self.highest.get(index).copied().unwrap_or(mean) })
     }
 
     /// Returns the number of the oldest bucket that is kept.
@@ -250,7 +265,8 @@ impl History {
 
     /// Returns the bytes that are held on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.filled.capacity() * 9 + self.coarse.capacity() * 8 + self.extremes.capacity() * 24
+        let buckets = (self.coarse.capacity() + self.highest.capacity()) * size_of::<f32>();
+        self.filled.capacity() * 9 + buckets + self.extremes.capacity() * 24
     }
 }
 
@@ -299,6 +315,19 @@ mod tests {
         assert_eq!(history.highest(old, old), Some(f64::from(bucket.highest)));
         assert_eq!(history.get(now), Some(29_999.0));
         assert!(history.range().unwrap().0 > 0.0, "old extremes are forgotten");
+    }
+
+    #[test]
+    fn a_bucket_of_one_step_is_its_value() {
+        let history = pushed(300, 14 * 86_400, (0..4500).map(|i| f64::from(i % 700)));
+        let now = history.now().unwrap();
+        assert!(history.first() > now - 2000, "kept as buckets only");
+        for at in [now - 4000, now - 2000, now] {
+            let value = (at - 1000) % 700;
+            assert_eq!((history.near(at), history.highest(at, at)), (Some(value as f64), Some(value as f64)));
+        }
+        assert_eq!(history.highest(now - 4000, now - 3300), Some(699.0));
+        assert!(history.heap_bytes() < 36_000, "{}", history.heap_bytes());
     }
 
     #[test]
