@@ -2,17 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use cloudpulse_common::config::{Finding, Findings, parse, read};
 use cloudpulse_common::duration::PromDuration;
 use cloudpulse_common::query::ClientConfig;
 use cloudpulse_forecast::ensemble::Bounds;
+use cloudpulse_forecast::known::Known;
 use serde::Deserialize;
 
 mod built_in;
+mod known;
 mod unusual;
 
 pub use built_in::built_in;
+use known::{HolidayShape, check_holidays};
 pub use unusual::Outliers;
 use unusual::{AnomalyShape, OutlierShape, check_anomaly, check_outliers};
 
@@ -56,6 +60,10 @@ struct ForecastShape {
     anomaly: AnomalyShape,
     #[serde(default)]
     outliers: Option<OutlierShape>,
+    #[serde(default)]
+    holidays: Vec<HolidayShape>,
+    #[serde(default)]
+    time_zone: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -109,6 +117,8 @@ pub struct ForecastConfig {
     pub anomaly: cloudpulse_forecast::anomaly::Options,
     /// Comparison of the series of a group; off where absent.
     pub outliers: Option<Outliers>,
+    /// Holidays, day by day.
+    pub known: Arc<Known>,
     /// How late samples are there, in seconds: forecasts start that long before now.
     pub query_offset: i64,
 }
@@ -222,6 +232,8 @@ fn check_forecast(shape: ForecastShape, path: &str, check: &mut Check<'_>) -> Fo
         breach_above,
         anomaly,
         outliers,
+        holidays,
+        time_zone,
     } = shape;
     let field = |name: &str| format!("{path}.{name}");
     let word = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
@@ -259,6 +271,7 @@ fn check_forecast(shape: ForecastShape, path: &str, check: &mut Check<'_>) -> Fo
     }
     let anomaly = check_anomaly(&anomaly, &field("anomaly"), check);
     let outliers = outliers.map(|shape| check_outliers(shape, step, &field("outliers"), check));
+    let known = Arc::new(check_holidays(&holidays, time_zone.as_deref(), path, check));
     if breach_above.is_some_and(|limit| !limit.is_finite()) {
         check.add(&field("breach_above"), "is no number");
     }
@@ -282,6 +295,7 @@ fn check_forecast(shape: ForecastShape, path: &str, check: &mut Check<'_>) -> Fo
         breach_above,
         anomaly,
         outliers,
+        known,
         query_offset: 0,
     }
 }

@@ -1,6 +1,7 @@
 //! One source series while the predictor serves: samples in; what is published of it out. Reads no clock and no network.
 
 use std::hash::Hasher as _;
+use std::sync::Arc;
 
 use cloudpulse_common::query::{Labels, Sample};
 use cloudpulse_forecast::anomaly::{Cause, Detector};
@@ -258,6 +259,7 @@ fn spec(config: &ForecastConfig) -> Spec {
         horizons: horizon_steps(config),
         peaks: config.peak_horizons.iter().map(|seconds| (seconds / config.step) as usize).collect(),
         bounds: config.bounds,
+        known: Arc::clone(&config.known),
         model: None,
     }
 }

@@ -139,6 +139,7 @@ impl Ensemble {
             horizons: horizons.to_vec(),
             peaks: peaks.to_vec(),
             bounds,
+            known: Arc::default(),
             model,
         };
         let mut tracker = Tracker::new(self, spec, Schedule::REPLAY);

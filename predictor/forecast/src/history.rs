@@ -327,7 +327,7 @@ mod tests {
             assert_eq!((history.near(at), history.highest(at, at)), (Some(value as f64), Some(value as f64)));
         }
         assert_eq!(history.highest(now - 4000, now - 3300), Some(699.0));
-        assert!(history.heap_bytes() < 36_000, "{}", history.heap_bytes());
+        assert!(history.heap_bytes() < 40_000, "{}", history.heap_bytes());
     }
 
     #[test]

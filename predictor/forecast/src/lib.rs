@@ -16,6 +16,7 @@ pub mod conformal;
 pub mod ensemble;
 pub mod evaluation;
 pub mod history;
+pub mod known;
 mod ladder;
 pub mod live;
 pub mod model;

@@ -3,12 +3,15 @@
 //! A tracker holds the history, the memory of each model, what each horizon has taught, and the peak models. It costs the
 //! same for each sample and takes bounded memory, however long the series. What it says depends on what was pushed alone.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::column::Column;
 use crate::combination::weighted_median;
 use crate::ensemble::{AtHorizon, Bounds, Ensemble};
 use crate::history::History;
+use crate::known::Known;
 use crate::ladder::knots;
 use crate::model::Memory;
 use crate::peak::{PeakDistribution, PeakModel};
@@ -33,6 +36,8 @@ pub struct Spec {
     pub peaks: Vec<usize>,
     /// Values that the series can take.
     pub bounds: Bounds,
+    /// What is known of the future beforehand.
+    pub known: Arc<Known>,
     /// One model alone, by its place in [`Ensemble::names`]; the combination where absent. Its quantiles are calibrated
     /// on its own errors.
     pub model: Option<usize>,
@@ -91,7 +96,8 @@ impl Tracker {
     /// Returns a tracker that knows nothing.
     pub fn new(ensemble: &Ensemble, spec: Spec, schedule: Schedule) -> Self {
         let knots = knots(spec.step, &spec.horizons);
-        let memories: Vec<_> = ensemble.pool().iter().map(|model| model.start(spec.step, &knots)).collect();
+        let mut memories: Vec<_> = ensemble.pool().iter().map(|model| model.start(spec.step, &knots)).collect();
+        memories.iter_mut().for_each(|memory| memory.know(&spec.known));
         let models = ensemble.names().len();
         let stride = steps(SCORE_SECONDS, spec.step);
         Self {
@@ -128,6 +134,7 @@ impl Tracker {
                 return None;
             }
             *memory = model.restore(tracker.spec.step, &tracker.knots, bytes)?;
+            memory.know(&tracker.spec.known);
         }
         tracker.columns = columns;
         tracker.peaks = peaks;

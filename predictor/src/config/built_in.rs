@@ -57,6 +57,7 @@ pub fn built_in() -> Vec<ForecastConfig> {
             breach_above: None,
             anomaly: Default::default(),
             outliers: None,
+            known: Default::default(),
             query_offset: 0,
         })
         .collect()

@@ -16,11 +16,13 @@ pub mod seasonal;
 pub mod ses;
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::history::History;
+use crate::known::Known;
 
 /// A model, or a family of models that share their work.
 pub trait Model: fmt::Debug + Send + Sync {
@@ -41,6 +43,9 @@ pub trait Model: fmt::Debug + Send + Sync {
 
 /// What a model has learnt of one series.
 pub trait Memory: fmt::Debug + Send + Sync {
+    /// Learns what is known beforehand; said once, at the start.
+    fn know(&mut self, _known: &Arc<Known>) {}
+
     /// Takes in the newest grid point of `history`; called once for each, in order.
     fn advance(&mut self, history: &History);
 

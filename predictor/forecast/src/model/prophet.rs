@@ -1,13 +1,17 @@
 //! Prophet, refitted hourly on five-minute means, alone and with the smoothed level of its own residuals.
 
+mod events;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use self::events::EventCurve;
 use super::ses::Smoothed;
 use super::{Memory, Model, restored, saved};
 use crate::history::History;
+use crate::known::Known;
 use crate::prophet::plan::{GridFit, GridPlan, PlanSpec, Season, SeasonalityMode};
 use crate::prophet::seasons::choose;
 
@@ -46,7 +50,8 @@ struct Seasons {
 type Plans = Arc<Mutex<HashMap<Key, Arc<GridPlan>>>>;
 
 /// Forecasts with Prophet's exact maximum a posteriori on five-minute means, with the seasons that the history speaks for: `prophet` is its curve, `prophet_ses` the
-/// curve plus the smoothed level of the residuals since.
+/// curve plus the smoothed level of the residuals since. Where the history holds events that are known beforehand, the curve is
+/// one with them.
 #[derive(Debug, Default)]
 pub struct Prophet {
     plans: Plans,
@@ -57,17 +62,18 @@ impl Model for Prophet {
         &["prophet", "prophet_ses"]
     }
 
-    fn start(&self, _step: i64, _horizons: &[usize]) -> Box<dyn Memory> {
-        Box::new(Curve { plans: Arc::clone(&self.plans), chosen: None, fit: None, residual: Smoothed::new() })
+    fn start(&self, _step: i64, horizons: &[usize]) -> Box<dyn Memory> {
+        let saved = Saved { chosen: None, fit: None, with_events: None, residual: Smoothed::new() };
+        Box::new(Curve::of(self, horizons, saved, None))
     }
 
     fn refit_seconds(&self) -> Option<i64> {
         Some(REFIT_SECONDS)
     }
 
-    fn restore(&self, _step: i64, _horizons: &[usize], bytes: &[u8]) -> Option<Box<dyn Memory>> {
-        let Saved { chosen, fit, residual } = restored(bytes)?;
-        let fit = match fit {
+    fn restore(&self, _step: i64, horizons: &[usize], bytes: &[u8]) -> Option<Box<dyn Memory>> {
+        let mut saved: Saved = restored(bytes)?;
+        let fit = match saved.fit.take() {
             None => None,
             Some(SavedFit { fit, key, first_mean, width }) => {
                 let plan = plan(&self.plans, key)?;
@@ -75,7 +81,7 @@ impl Model for Prophet {
                 Some(Placed { plan, key, fit, first_mean, width })
             }
         };
-        Some(Box::new(Curve { plans: Arc::clone(&self.plans), chosen, fit, residual }))
+        Some(Box::new(Curve::of(self, horizons, saved, fit)))
     }
 }
 
@@ -86,6 +92,11 @@ struct Curve {
     /// Grid point at which the seasons were chosen, and which.
     chosen: Option<(i64, Seasons)>,
     fit: Option<Placed>,
+    known: Arc<Known>,
+    /// Longest horizon in steps.
+    longest: usize,
+    /// Stands in for `fit` where the history holds events.
+    with_events: Option<EventCurve>,
     residual: Smoothed,
 }
 
@@ -93,6 +104,7 @@ struct Curve {
 struct Saved {
     chosen: Option<(i64, Seasons)>,
     fit: Option<SavedFit>,
+    with_events: Option<EventCurve>,
     residual: Smoothed,
 }
 
@@ -104,37 +116,80 @@ struct SavedFit {
     width: i64,
 }
 
+impl Curve {
+    fn of(model: &Prophet, horizons: &[usize], saved: Saved, fit: Option<Placed>) -> Self {
+        let Saved { chosen, with_events, residual, .. } = saved;
+        let longest = horizons.iter().copied().max().unwrap_or(1);
+        Self { plans: Arc::clone(&model.plans), chosen, fit, known: Arc::default(), longest, with_events, residual }
+    }
+
+    /// The curve at a grid point, counted since the epoch; NaN where there is none.
+    fn value(&self, history: &History, at: i64) -> f64 {
+        match (&self.with_events, &self.fit) {
+            (Some(curve), _) => curve.value(at * history.step()),
+            (None, Some(fit)) => fit.curve(at),
+            (None, None) => f64::NAN,
+        }
+    }
+
+    /// Smooths the last residuals anew, after a fit.
+    fn smooth(&mut self, history: &History, now: i64) {
+        let mut residual = Smoothed::new();
+        for at in (now - RESIDUALS + 1).max(history.first())..=now {
+            let distance = history.get(at).map(|value| value - self.value(history, at));
+            if let Some(distance) = distance.filter(|distance| !distance.is_nan()) {
+                residual.add(distance);
+            }
+        }
+        self.residual = residual;
+    }
+}
+
 impl Memory for Curve {
+    fn know(&mut self, known: &Arc<Known>) {
+        self.known = Arc::clone(known);
+        if known.events.is_empty() {
+            self.with_events = None;
+        }
+    }
+
     fn advance(&mut self, history: &History) {
-        let Some(fit) = &self.fit else { return };
         if let Some((now, value)) = history.now().and_then(|now| Some((now, history.get(now)?))) {
-            self.residual.add(value - fit.curve(now));
+            let distance = value - self.value(history, now);
+            if !distance.is_nan() {
+                self.residual.add(distance);
+            }
         }
     }
 
     fn refit(&mut self, history: &History) {
         let Some(now) = history.now() else { return };
+        if !self.known.events.is_empty() {
+            let step = history.step();
+            if self.with_events.as_ref().is_some_and(|curve| !curve.is_old(now * step)) {
+                return;
+            }
+            self.with_events = EventCurve::fit(history, &self.known, self.longest, RESIDUALS * step);
+            if self.with_events.is_some() {
+                self.smooth(history, now);
+                return;
+            }
+        }
         let valid = history.steps(CHOOSE_SECONDS) as i64;
         let chosen = self.chosen.filter(|(at, _)| now - at < valid).map(|(_, seasons)| seasons);
         let Some(fit) = fit_at(&self.plans, history, now, chosen) else { return };
         if chosen.is_none() {
             self.chosen = Some((now, fit.key.seasons));
         }
-        let mut residual = Smoothed::new();
-        for at in (now - RESIDUALS + 1).max(history.first())..=now {
-            if let Some(value) = history.get(at) {
-                residual.add(value - fit.curve(at));
-            }
-        }
-        self.residual = residual;
         self.fit = Some(fit);
+        self.smooth(history, now);
     }
 
     fn forecast(&self, history: &History, horizons: &[usize], out: &mut [f64]) {
-        let (Some(now), Some(fit)) = (history.now(), &self.fit) else { return };
+        let Some(now) = history.now() else { return };
         let level = self.residual.level();
         for (column, horizon) in horizons.iter().enumerate() {
-            let curve = fit.curve(now + *horizon as i64);
+            let curve = self.value(history, now + *horizon as i64);
             if curve.is_finite() {
                 out[column] = curve;
                 out[horizons.len() + column] = curve + level;
@@ -149,12 +204,17 @@ impl Memory for Curve {
             first_mean: placed.first_mean,
             width: placed.width,
         });
-        saved(&Saved { chosen: self.chosen, fit, residual: self.residual.clone() })
+        saved(&Saved {
+            chosen: self.chosen,
+            fit,
+            with_events: self.with_events.clone(),
+            residual: self.residual.clone(),
+        })
     }
 
     fn heap_bytes(&self) -> usize {
         let fit = self.fit.as_ref().map_or(0, |placed| placed.fit.solution.theta.capacity() * size_of::<f64>());
-        size_of::<Self>() + fit
+        size_of::<Self>() + fit + self.with_events.as_ref().map_or(0, EventCurve::heap_bytes)
     }
 }
 

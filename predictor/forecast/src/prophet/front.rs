@@ -96,6 +96,24 @@ pub enum ForecastError {
 /// # Errors
 /// [`ForecastError`] for lists that do not match, times that do not rise, seasons without a period, or no solution.
 pub fn forecast(input: &Input<'_>) -> Result<Vec<f64>, ForecastError> {
+    let past = input.values.len().min(input.times.len());
+    let (prophet, future) = (fit(input)?, past..input.times.len());
+    let prediction = PredictionData::new(input.times[future.clone()].to_vec())
+        .with_regressors(regressors(input, future.clone()))?
+        .with_seasonality_conditions(conditions(input, future))?;
+    Ok(prophet.predict(prediction)?.yhat.point)
+}
+
+/// Returns the curve at any `times` (Unix seconds, rising), past or future, of a model without regressors and with seasons
+/// that always hold.
+///
+/// # Errors
+/// As [`forecast`]; with a regressor or a season that does not always hold, whose values at `times` are not known.
+pub fn curve(input: &Input<'_>, times: &[i64]) -> Result<Vec<f64>, ForecastError> {
+    Ok(fit(input)?.predict(PredictionData::new(times.to_vec()))?.yhat.point)
+}
+
+fn fit(input: &Input<'_>) -> Result<Prophet<ExactOptimizer>, ForecastError> {
     let (all, known) = (input.times.len(), input.values.len());
     if known > all {
         return Err(ForecastError::Length { what: "values".to_owned(), got: known, needed: all });
@@ -104,16 +122,13 @@ pub fn forecast(input: &Input<'_>) -> Result<Vec<f64>, ForecastError> {
         return Err(ForecastError::Order);
     }
     let mut prophet = prophet(input)?;
-    let (past, future) = (0..known, known..all);
+    let past = 0..known;
     let values = input.values.iter().map(|value| if value.is_finite() { *value } else { f64::NAN }).collect();
     let training = TrainingData::new(input.times[past.clone()].to_vec(), values)?
         .with_regressors(regressors(input, past.clone()))?
         .with_seasonality_conditions(conditions(input, past))?;
     prophet.fit(training, OptimizeOpts::default())?;
-    let prediction = PredictionData::new(input.times[future.clone()].to_vec())
-        .with_regressors(regressors(input, future.clone()))?
-        .with_seasonality_conditions(conditions(input, future))?;
-    Ok(prophet.predict(prediction)?.yhat.point)
+    Ok(prophet)
 }
 
 /// The model of the input, its lists checked.
