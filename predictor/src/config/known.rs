@@ -77,7 +77,7 @@ pub(super) fn check_holidays(shapes: &[HolidayShape], zone: Option<&str>, path: 
 
 /// Start and end of a day, Unix seconds; `None` at the end of all calendars.
 fn occurrence(day: Date, offset: i32, zone: &TimeZone) -> Option<(i64, i64)> {
-    let midnight = |date: Date| Some(date.to_zoned(zone.clone()).ok()?.timestamp().as_second());
+    let midnight = |date: Date| Some(date.to_zoned_datetime(zone.clone()).ok()?.timestamp().as_second());
     let day = day.checked_add(offset.days()).ok()?;
     Some((midnight(day)?, midnight(day.checked_add(1.day()).ok()?)?))
 }
