@@ -60,7 +60,7 @@ pub(super) fn check_holidays(shapes: &[HolidayShape], zone: Option<&str>, path: 
             match text.parse() {
                 Ok(date) => days.push(date),
                 Err(_) => {
-                    check.add(&format!("{path}.dates[{place}]"), format!("{text:?} is no date; write 2026-12-24"))
+                    check.add(&format!("{path}.dates[{place}]"), format!("{text:?} is no date; write 2026-12-24"));
                 }
             }
         }
