@@ -35,3 +35,61 @@ pub(crate) fn gaps(random: &mut Random, grid: &Grid, values: &mut [f64]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grid::tests::fortnight;
+
+    fn missing(values: &[f64]) -> usize {
+        values.iter().filter(|value| value.is_nan()).count()
+    }
+
+    fn of_seeds() -> Vec<Vec<f64>> {
+        let holed = |seed| {
+            let mut values = vec![1.0; fortnight(1).len()];
+            gaps(&mut Random::new(seed, 0), &fortnight(1), &mut values);
+            values
+        };
+        (0..90).map(holed).collect()
+    }
+
+    /// Length of each run of missing points.
+    fn runs(values: &[f64]) -> Vec<usize> {
+        values
+            .chunk_by(|left, right| left.is_nan() == right.is_nan())
+            .filter(|run| run[0].is_nan())
+            .map(<[_]>::len)
+            .collect()
+    }
+
+    #[test]
+    fn values_that_remain_are_unchanged_and_most() {
+        for values in of_seeds() {
+            assert!(values.iter().all(|value| value.is_nan() || *value == 1.0));
+            assert!(2 * missing(&values) <= values.len());
+        }
+        assert!(of_seeds().iter().filter(|values| missing(values) > 0).count() > 85);
+    }
+
+    #[test]
+    fn there_are_single_points_and_long_runs() {
+        let longest: Vec<usize> = of_seeds().iter().map(|values| runs(values).into_iter().max().unwrap_or(0)).collect();
+        let single = longest.iter().filter(|points| (1..=4).contains(*points)).count();
+        assert!((20..45).contains(&single), "{longest:?}");
+        assert!(longest.iter().filter(|points| **points > 30).count() > 30, "{longest:?}");
+        let many = of_seeds().iter().filter(|values| runs(values).len() > 100).count();
+        assert!((15..60).contains(&many), "{many}");
+    }
+
+    #[test]
+    fn however_many_would_fail_half_remain() {
+        let mut random = Random::new(1, 0);
+        let grid = Grid::new(&mut random, 86_400, 6);
+        for _ in 0..200 {
+            let mut values = [1.0; 6];
+            gaps(&mut random, &grid, &mut values);
+            assert!(missing(&values) <= 3);
+        }
+    }
+}

@@ -77,3 +77,89 @@ pub fn series_of(seed: u64, step_seconds: i64, days: u32) -> Synthetic {
     }
     Synthetic { start_seconds: grid.start, step_seconds: step, values }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// FNV-1a of the bits; a missing value counts as one that no series has.
+    fn checksum(values: &[f64]) -> u64 {
+        let bits = |value: &f64| if value.is_nan() { u64::MAX } else { value.to_bits() };
+        values
+            .iter()
+            .flat_map(|value| bits(value).to_le_bytes())
+            .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    }
+
+    #[test]
+    fn the_series_of_a_version_never_change() {
+        // Whoever changes these gives VERSION another number.
+        assert_eq!(VERSION, 1);
+        let found: Vec<(i64, i64, u64)> = [0, 1, 2, 3, 5, 8, 13, u64::MAX]
+            .map(|seed| {
+                let Synthetic { start_seconds, step_seconds, values } = series(seed);
+                (start_seconds, step_seconds, checksum(&values))
+            })
+            .to_vec();
+        // And of many at once, so that every effect has a part in it.
+        let all = (100..400).fold(0, |sum: u64, seed| sum.rotate_left(1) ^ checksum(&series_of(seed, 300, 3).values));
+        assert_eq!((found, all), (vec![], 0));
+    }
+
+    #[test]
+    fn steps_are_drawn_as_often_as_wanted_and_lengths_belong_to_them() {
+        let mut counts = [0.0; 5];
+        for seed in 0..600 {
+            let Synthetic { step_seconds, values, .. } = series(seed);
+            let index = STEPS.iter().position(|step| step.0 == step_seconds).unwrap();
+            assert_eq!(values.len() as i64, i64::from(STEPS[index].1) * 86_400 / step_seconds);
+            counts[index] += 1.0 / 600.0;
+        }
+        for (count, step) in counts.iter().zip(STEPS) {
+            assert!((count - step.2).abs() < 0.06, "{counts:?}");
+        }
+        assert!((STEPS.iter().map(|step| step.2).sum::<f64>() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_default_is_one_of_the_choices_and_another_seed_is_another_series() {
+        let Synthetic { step_seconds, values, start_seconds } = series(11);
+        let days = STEPS.iter().find(|step| step.0 == step_seconds).unwrap().1;
+        let chosen = series_of(11, step_seconds, days);
+        assert_eq!((checksum(&values), start_seconds), (checksum(&chosen.values), chosen.start_seconds));
+        assert_ne!(checksum(&values), checksum(&series_of(12, step_seconds, days).values));
+    }
+
+    #[test]
+    fn a_tenth_has_gaps_and_few_are_constant() {
+        let all: Vec<Vec<f64>> = (0..500).map(|seed| series_of(seed, 300, 3).values).collect();
+        let holed = all.iter().filter(|values| values.iter().any(|value| value.is_nan())).count();
+        assert!((30..70).contains(&holed), "{holed}");
+        let constant = |values: &&Vec<f64>| {
+            let mut known = values.iter().filter(|value| value.is_finite());
+            let first = known.next();
+            known.all(|value| Some(value) == first)
+        };
+        let idle = all.iter().filter(constant).count();
+        assert!((5..50).contains(&idle), "{idle}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_seed_gives_the_length_and_values_that_are_finite_or_missing(
+            seed: u64,
+            step in prop_oneof![Just(1_i64 << 40), Just(0), 15_i64..7200],
+            days in 0_u32..4,
+        ) {
+            let Synthetic { start_seconds, step_seconds, values } = series_of(seed, step, days);
+            prop_assert_eq!(step_seconds, step.max(1));
+            prop_assert_eq!(start_seconds % step_seconds, 0);
+            prop_assert_eq!(values.len() as i64, (i64::from(days.max(1)) * 86_400 / step_seconds).max(1));
+            prop_assert!(values.iter().all(|value| value.is_finite() || value.is_nan()));
+            prop_assert!(2 * values.iter().filter(|value| value.is_nan()).count() <= values.len());
+        }
+    }
+}

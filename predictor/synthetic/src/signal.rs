@@ -161,3 +161,154 @@ fn scatter(random: &mut Random, grid: &Grid) -> Vec<f64> {
     values.iter_mut().for_each(|value| *value *= size);
     values
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grid::tests::fortnight;
+    use crate::moments::{deviation, mean};
+
+    const DAY: usize = 1440;
+
+    fn of_seeds(component: fn(&mut Random, &Grid) -> Vec<f64>) -> Vec<Vec<f64>> {
+        (0..60).map(|seed| component(&mut Random::new(seed, 0), &fortnight(1))).collect()
+    }
+
+    fn repeats_after(values: &[f64], points: usize) -> bool {
+        // A jump of a saw-tooth may fall on this or that side of a point.
+        let close = |(early, late): (&f64, &f64)| (early - late).abs() < 1e-6;
+        let equal = values.iter().zip(&values[points..]).filter(|pair| close(*pair)).count();
+        equal as f64 > 0.98 * (values.len() - points) as f64
+    }
+
+    fn correlation(values: &[f64], lag: usize) -> f64 {
+        let (centre, variance) = (mean(values), deviation(values) * deviation(values));
+        let product = |(early, late): (&f64, &f64)| (early - centre) * (late - centre);
+        values.iter().zip(&values[lag..]).map(product).sum::<f64>() / (values.len() - lag) as f64 / variance
+    }
+
+    #[test]
+    fn a_daily_shape_comes_again_after_a_day() {
+        let again: Vec<f64> = of_seeds(daily).iter().map(|values| correlation(values, DAY)).collect();
+        assert!(again.iter().filter(|correlation| **correlation > 0.7).count() > 40, "{again:?}");
+        // Days differ in some.
+        assert!(of_seeds(daily).iter().filter(|values| !repeats_after(values, DAY)).count() > 20);
+    }
+
+    #[test]
+    fn days_have_sizes_about_1_that_differ_more_or_less() {
+        let all = of_seeds(day_sizes);
+        assert!(all.iter().flatten().all(|size| *size > 0.0));
+        let spreads: Vec<f64> = all.iter().map(|sizes| deviation(sizes) / mean(sizes)).collect();
+        assert!(spreads.iter().filter(|spread| **spread < 0.05).count() > 8, "{spreads:?}");
+        assert!(spreads.iter().filter(|spread| **spread > 0.2).count() > 8, "{spreads:?}");
+    }
+
+    #[test]
+    fn a_weekend_swings_less_and_at_times_lies_lower() {
+        let grid = fortnight(1);
+        let usual: Vec<f64> = grid.phases(1.0).iter().map(|phase| libm::sin(std::f64::consts::TAU * phase)).collect();
+        let mut lower = 0;
+        for seed in 0..40 {
+            let mut values = usual.clone();
+            weekends(&mut Random::new(seed, 0), &grid, &mut values);
+            let mut free = Vec::new();
+            for ((value, usual), weekend) in values.iter().zip(&usual).zip(grid.weekend()) {
+                if weekend {
+                    free.push(*value);
+                } else {
+                    assert_eq!(value, usual);
+                }
+            }
+            assert!(deviation(&free) < 0.91 * deviation(&usual) && deviation(&free) > 0.09 * deviation(&usual));
+            assert!(mean(&free) < 1e-6);
+            lower += usize::from(mean(&free) < -0.05);
+        }
+        assert!((10..30).contains(&lower), "{lower}");
+    }
+
+    #[test]
+    fn a_short_period_divides_the_day() {
+        let all = of_seeds(short_period);
+        let periods = [60, 120, 180, 240, 360, 480, 720, 30, 15, 10];
+        let found = all.iter().filter(|values| periods.iter().any(|points| repeats_after(values, *points))).count();
+        // The others change from day to day in size.
+        assert!((30..55).contains(&found), "{found}");
+        assert!(all.iter().all(|values| deviation(values) < 2.0));
+    }
+
+    #[test]
+    fn a_free_period_is_found_in_no_day() {
+        let all = of_seeds(free_period);
+        assert!(all.iter().all(|values| (0.1 - 1e-9..1.0).contains(&deviation(values))));
+        assert!(all.iter().all(|values| !repeats_after(values, DAY)));
+    }
+
+    #[test]
+    fn a_trend_is_a_line_from_0_up_or_down() {
+        let all = of_seeds(trend);
+        for values in &all {
+            let slope = values[1];
+            assert_eq!(values[0], 0.0);
+            assert!(values.windows(2).all(|pair| (pair[1] - pair[0] - slope).abs() < 1e-9));
+        }
+        let rising = all.iter().filter(|values| values[1] > 0.0).count();
+        assert!((18..42).contains(&rising), "{rising}");
+    }
+
+    #[test]
+    fn a_walk_has_independent_heavy_steps() {
+        let mut largest = Vec::new();
+        for values in of_seeds(walk) {
+            let strides: Vec<f64> = values.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            assert!(correlation(&strides, 1).abs() < 0.05);
+            largest.push(strides.iter().fold(0.0_f64, |far, stride| far.max(stride.abs())) / deviation(&strides));
+            assert!(correlation(&values, 60) > 0.5);
+        }
+        assert!(mean(&largest) > 10.0, "{largest:?}");
+    }
+
+    #[test]
+    fn a_leak_rises_slowly_and_falls_at_once() {
+        for values in of_seeds(leak) {
+            let highest = values.iter().fold(0.0_f64, |highest, value| highest.max(*value));
+            assert!(highest < 2.0 && values.iter().all(|value| *value >= 0.0));
+            let falls = values.windows(2).filter(|pair| pair[0] - pair[1] > 0.9 * highest).count();
+            assert!(falls <= 50, "{falls}");
+            // At the edge it may waver between full and empty for a few points.
+            assert!(values.windows(2).filter(|pair| (pair[1] - pair[0]).abs() > 0.05 * highest).count() <= 100);
+        }
+        let falls = |values: &Vec<f64>| values.windows(2).any(|pair| pair[0] - pair[1] > 0.25);
+        assert!(of_seeds(leak).iter().filter(|values| falls(values)).count() > 40);
+    }
+
+    #[test]
+    fn levels_change_rarely() {
+        for values in of_seeds(levels) {
+            let changes = values.windows(2).filter(|pair| pair[0] != pair[1]).count();
+            assert!(changes < 14 * 24 * 3, "{changes}");
+        }
+        assert!(of_seeds(levels).iter().filter(|values| deviation(values) > 0.2).count() > 40);
+    }
+
+    #[test]
+    fn scatter_is_of_many_sizes_and_at_times_changes_its_own() {
+        let all = of_seeds(scatter);
+        let sizes: Vec<f64> = all.iter().map(|values| deviation(values)).collect();
+        assert!(sizes.iter().filter(|size| **size < 0.1).count() > 10, "{sizes:?}");
+        assert!(sizes.iter().filter(|size| **size > 0.5).count() > 8, "{sizes:?}");
+        let uneven = |values: &&Vec<f64>| {
+            let days: Vec<f64> = values.chunks(6 * 60).map(deviation).collect();
+            deviation(&days) > 0.4 * mean(&days)
+        };
+        let changing = all.iter().filter(uneven).count();
+        assert!((6..40).contains(&changing), "{changing}");
+    }
+
+    #[test]
+    fn a_signal_is_finite_and_of_about_unit_size() {
+        let sizes: Vec<f64> = of_seeds(signal).iter().map(|values| deviation(values)).collect();
+        assert!(sizes.iter().all(|size| *size < 20.0), "{sizes:?}");
+        assert!(sizes.iter().filter(|size| (0.2..3.0).contains(*size)).count() > 45, "{sizes:?}");
+    }
+}
