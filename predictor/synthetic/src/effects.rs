@@ -170,16 +170,19 @@ pub(crate) fn moving_mean(values: &[f64], window: usize) -> Vec<f64> {
             *total = sum;
         }
     }
-    let mut since_block_start = 0.0;
+    let (mut since_block_start, mut equal) = (0.0, 0);
     (0..values.len())
         .map(|end| {
+            // What is constant stays so, to the last bit: a forecaster would measure its errors by the rounding.
+            equal = if end > 0 && values[end] == values[end - 1] { equal + 1 } else { 1 };
             if end % window == 0 {
                 since_block_start = 0.0;
             }
             since_block_start += values[end];
             // Where the window is one whole block, nothing of the one before belongs to it.
             let before = if end >= window && (end + 1) % window != 0 { until_block_end[end + 1 - window] } else { 0.0 };
-            (before + since_block_start) / window.min(end + 1) as f64
+            let points = window.min(end + 1);
+            if equal >= points { values[end] } else { (before + since_block_start) / points as f64 }
         })
         .collect()
 }
@@ -338,6 +341,7 @@ mod tests {
         assert_eq!(moving_mean(&values, 2), [3.0, 2.0, 1.5, 4.0, 5.0, 2.0, 4.5]);
         assert_eq!(moving_mean(&values, 3)[2..], [2.0, 3.0, 4.0, 10.0 / 3.0, 13.0 / 3.0]);
         assert_eq!(moving_mean(&values, 100)[6], 25.0 / 7.0);
+        assert_eq!(moving_mean(&[0.1; 50], 7), [0.1; 50]);
         // Nothing remains of a great value that has left the window.
         assert_eq!(moving_mean(&[1e18, 0.1, 0.1, 0.1, 0.1, 0.1], 2)[2..], [0.1; 4]);
     }

@@ -15,7 +15,9 @@ const LARGEST_EXPONENT: f64 = 3.0;
 
 /// Returns the sum of the components, each of which a series has or has not.
 pub(crate) fn signal(random: &mut Random, grid: &Grid) -> Vec<f64> {
-    const COMPONENTS: [(f64, fn(&mut Random, &Grid) -> Vec<f64>); 8] = [
+    type Component = fn(&mut Random, &Grid) -> Vec<f64>;
+    /// With their probabilities.
+    const COMPONENTS: [(f64, Component); 8] = [
         (0.6, daily),
         (0.35, short_period),
         (0.15, free_period),
