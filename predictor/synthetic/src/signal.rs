@@ -43,9 +43,7 @@ fn daily(random: &mut Random, grid: &Grid) -> Vec<f64> {
     let sizes = day_sizes(random, grid);
     let mut phases = grid.phases(1.0);
     if random.chance(0.3) {
-        let lateness = 0.02 * random.unit();
-        let late = grid.by_day(|| lateness * random.normal());
-        phases.iter_mut().zip(late).for_each(|(phase, late)| *phase = fraction(*phase + late));
+        shift_days(random, grid, &mut phases);
     }
     let mut values = shape(random, &phases);
     values.iter_mut().zip(sizes).for_each(|(value, size)| *value *= size);
@@ -55,6 +53,13 @@ fn daily(random: &mut Random, grid: &Grid) -> Vec<f64> {
     let amplitude = random.uniform(0.1, 1.5);
     values.iter_mut().for_each(|value| *value *= amplitude);
     values
+}
+
+/// Lets each day come earlier or later, normally by less than half an hour.
+fn shift_days(random: &mut Random, grid: &Grid, phases: &mut [f64]) {
+    let spread = 0.02 * random.unit();
+    let shifts = grid.by_day(|| spread * random.normal());
+    phases.iter_mut().zip(shifts).for_each(|(phase, shift)| *phase = fraction(*phase + shift));
 }
 
 /// How large the shape is on each day, about 1: either it drifts from day to day, or each day is drawn for itself.
@@ -204,6 +209,28 @@ mod tests {
         let spreads: Vec<f64> = all.iter().map(|sizes| deviation(sizes) / mean(sizes)).collect();
         assert!(spreads.iter().filter(|spread| **spread < 0.05).count() > 8, "{spreads:?}");
         assert!(spreads.iter().filter(|spread| **spread > 0.2).count() > 8, "{spreads:?}");
+        // A drift goes further in a fortnight than in a day; of independent days the differences exceed the deviation.
+        let drifts = |sizes: &&Vec<f64>| {
+            let days: Vec<f64> = sizes.iter().copied().step_by(DAY).collect();
+            let differences: Vec<f64> = days.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            deviation(&days) > 0.02 && deviation(&differences) < 0.8 * deviation(&days)
+        };
+        let drifting = all.iter().filter(drifts).count();
+        assert!((8..35).contains(&drifting), "{drifting}");
+    }
+
+    #[test]
+    fn shifted_days_come_minutes_earlier_or_later() {
+        let grid = fortnight(1);
+        let usual = grid.phases(1.0);
+        for seed in 0..20 {
+            let mut phases = usual.clone();
+            shift_days(&mut Random::new(seed, 0), &grid, &mut phases);
+            assert!(phases.iter().all(|phase| (0.0..1.0).contains(phase)));
+            let shift = |(after, before): (&f64, &f64)| fraction(after - before + 0.5) - 0.5;
+            let shifts: Vec<f64> = phases.iter().zip(&usual).map(shift).collect();
+            assert!(deviation(&shifts) > 1e-5 && shifts.iter().all(|shift| shift.abs() < 0.1), "seed {seed}");
+        }
     }
 
     #[test]
