@@ -54,8 +54,14 @@ pub(super) struct Gram<'a> {
 
 /// The left operand as the tiles read it.
 trait Left: Copy {
-    /// Calls `step(at, values)` for each position along the inner dimension with the values of `M` rows from `row` on.
-    fn each<const M: usize>(self, row: usize, inner: usize, step: impl FnMut(usize, [f32; M]));
+    /// Calls `step(k, value)` for each position `k` along the inner dimension, where `value(m)` is that of row `row + m`, with
+    /// m < `M`. Read where it is used, a value is loaded and spread over a vector in one instruction.
+    fn each<const M: usize>(self, row: usize, inner: usize, step: impl Step<M>);
+}
+
+/// One position along the inner dimension.
+trait Step<const M: usize> {
+    fn take(&mut self, k: usize, value: impl Fn(usize) -> f32);
 }
 
 #[derive(Clone, Copy)]
@@ -66,22 +72,22 @@ struct Transposed<'a>(Matrix<'a>);
 
 impl Left for Straight<'_> {
     #[inline(always)]
-    fn each<const M: usize>(self, row: usize, inner: usize, mut step: impl FnMut(usize, [f32; M])) {
+    fn each<const M: usize>(self, row: usize, inner: usize, mut step: impl Step<M>) {
         let Matrix { values, stride } = self.0;
         let rows: [&[f32]; M] = std::array::from_fn(|at| &values[(row + at) * stride..][..inner]);
         for k in 0..inner {
-            step(k, std::array::from_fn(|at| rows[at][k]));
+            step.take(k, |m| rows[m][k]);
         }
     }
 }
 
 impl Left for Transposed<'_> {
     #[inline(always)]
-    fn each<const M: usize>(self, row: usize, inner: usize, mut step: impl FnMut(usize, [f32; M])) {
+    fn each<const M: usize>(self, row: usize, inner: usize, mut step: impl Step<M>) {
         let Matrix { values, stride } = self.0;
         for k in 0..inner {
             let values = &values[k * stride + row..][..M];
-            step(k, std::array::from_fn(|at| values[at]));
+            step.take(k, |m| values[m]);
         }
     }
 }
@@ -95,6 +101,34 @@ struct Rest<'a> {
     stride: usize,
 }
 
+/// Sums of `M` rows and `N` whole vectors of columns.
+struct Sums<'a, S: Simd, const M: usize, const N: usize> {
+    simd: S,
+    right: Matrix<'a>,
+    column: usize,
+    sums: [[S::f32s; N]; M],
+}
+
+/// `N` vectors from the start of a slice.
+#[inline(always)]
+fn vectors<S: Simd, const N: usize>(slice: &[f32]) -> [S::f32s; N] {
+    let vectors = &S::as_simd_f32s(&slice[..N * S::F32_LANES]).0[..N];
+    std::array::from_fn(|at| vectors[at])
+}
+
+impl<S: Simd, const M: usize, const N: usize> Step<M> for &mut Sums<'_, S, M, N> {
+    #[inline(always)]
+    fn take(&mut self, k: usize, value: impl Fn(usize) -> f32) {
+        let right = vectors::<S, N>(&self.right.values[k * self.right.stride + self.column..]);
+        for m in 0..M {
+            let factor = self.simd.splat_f32s(value(m));
+            for n in 0..N {
+                self.sums[m][n] = self.simd.mul_add_e_f32s(factor, right[n], self.sums[m][n]);
+            }
+        }
+    }
+}
+
 /// `M` rows and `N` whole vectors of columns.
 #[inline(always)]
 fn tile<S: Simd, L: Left, const M: usize, const N: usize>(
@@ -104,31 +138,35 @@ fn tile<S: Simd, L: Left, const M: usize, const N: usize>(
     row: usize,
     column: usize,
 ) {
-    let width = N * S::F32_LANES;
-    let vectors = |slice: &[f32]| -> [S::f32s; N] {
-        let vectors = &S::as_simd_f32s(&slice[column..column + width]).0[..N];
-        std::array::from_fn(|at| vectors[at])
-    };
-    let mut sums: [[S::f32s; N]; M] = match rest.start {
+    let sums = match rest.start {
         Start::Zero => [[simd.splat_f32s(0.0); N]; M],
-        Start::Row(bias) => [vectors(bias); M],
-        Start::Output => std::array::from_fn(|at| vectors(&rest.output[(row + at) * rest.stride..])),
+        Start::Row(bias) => [vectors::<S, N>(&bias[column..]); M],
+        Start::Output => std::array::from_fn(|at| vectors::<S, N>(&rest.output[(row + at) * rest.stride + column..])),
     };
-    let Matrix { values, stride } = rest.right;
-    left.each::<M>(row, rest.inner, |k, left| {
-        let right = vectors(&values[k * stride..]);
+    let mut sums = Sums { simd, right: rest.right, column, sums };
+    left.each::<M>(row, rest.inner, &mut sums);
+    for (at, sums) in sums.sums.iter().enumerate() {
+        let output = &mut rest.output[(row + at) * rest.stride + column..][..N * S::F32_LANES];
+        S::as_mut_simd_f32s(output).0[..N].copy_from_slice(sums);
+    }
+}
+
+/// Sums of `M` rows and the last columns, fewer than a vector has lanes.
+struct EdgeSums<'a, S: Simd, const M: usize> {
+    simd: S,
+    right: Matrix<'a>,
+    column: usize,
+    width: usize,
+    sums: [S::f32s; M],
+}
+
+impl<S: Simd, const M: usize> Step<M> for &mut EdgeSums<'_, S, M> {
+    #[inline(always)]
+    fn take(&mut self, k: usize, value: impl Fn(usize) -> f32) {
+        let right = &self.right.values[k * self.right.stride + self.column..][..self.width];
+        let right = self.simd.partial_load_f32s(right);
         for m in 0..M {
-            let factor = simd.splat_f32s(left[m]);
-            for n in 0..N {
-                sums[m][n] = simd.mul_add_e_f32s(factor, right[n], sums[m][n]);
-            }
-        }
-    });
-    for (at, sums) in sums.iter().enumerate() {
-        let output = &mut rest.output[(row + at) * rest.stride + column..][..width];
-        let output = &mut S::as_mut_simd_f32s(output).0[..N];
-        for n in 0..N {
-            output[n] = sums[n];
+            self.sums[m] = self.simd.mul_add_e_f32s(self.simd.splat_f32s(value(m)), right, self.sums[m]);
         }
     }
 }
@@ -144,19 +182,14 @@ fn edge<S: Simd, L: Left, const M: usize>(
     width: usize,
 ) {
     let vector = |slice: &[f32]| simd.partial_load_f32s(&slice[column..column + width]);
-    let mut sums: [S::f32s; M] = match rest.start {
+    let sums = match rest.start {
         Start::Zero => [simd.splat_f32s(0.0); M],
         Start::Row(bias) => [vector(bias); M],
         Start::Output => std::array::from_fn(|at| vector(&rest.output[(row + at) * rest.stride..])),
     };
-    let Matrix { values, stride } = rest.right;
-    left.each::<M>(row, rest.inner, |k, left| {
-        let right = vector(&values[k * stride..]);
-        for m in 0..M {
-            sums[m] = simd.mul_add_e_f32s(simd.splat_f32s(left[m]), right, sums[m]);
-        }
-    });
-    for (at, sum) in sums.iter().enumerate() {
+    let mut sums = EdgeSums { simd, right: rest.right, column, width, sums };
+    left.each::<M>(row, rest.inner, &mut sums);
+    for (at, sum) in sums.sums.iter().enumerate() {
         simd.partial_store_f32s(&mut rest.output[(row + at) * rest.stride + column..][..width], *sum);
     }
 }
