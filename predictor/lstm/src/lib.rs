@@ -18,8 +18,11 @@
 
 mod batch;
 pub mod kernel;
+pub mod optimiser;
 mod random;
+pub mod reference;
 mod shape;
+pub mod store;
 #[cfg(test)]
 mod testing;
 mod weights;

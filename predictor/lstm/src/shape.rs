@@ -78,8 +78,9 @@ impl Shape {
     /// # Errors
     /// When a size is 0 that must not be, or absurdly large, or a recurrent network has no tokens.
     pub const fn check(&self) -> Result<(), ShapeError> {
-        let Self { anchors, quantile_anchors, query, window, coarse_tokens, coarse_width, fine_tokens, fine_width, .. } =
-            *self;
+        let Self {
+            anchors, quantile_anchors, query, window, coarse_tokens, coarse_width, fine_tokens, fine_width, ..
+        } = *self;
         let sizes = [
             ("anchors", anchors, 0),
             ("quantile_anchors", quantile_anchors, 0),
@@ -239,7 +240,10 @@ mod tests {
         let shape = testing::shape();
         let refused = |shape: Shape| shape.check().unwrap_err().to_string();
         assert_eq!(refused(Shape { width: 0, ..shape.clone() }), "width is 0; it must be between 1 and 16384");
-        assert_eq!(refused(Shape { query: 1 << 20, ..shape.clone() }), "query is 1048576; it must be between 1 and 16384");
+        assert_eq!(
+            refused(Shape { query: 1 << 20, ..shape.clone() }),
+            "query is 1048576; it must be between 1 and 16384"
+        );
         let tokenless = Shape { coarse_tokens: 0, fine_tokens: 0, ..shape };
         assert_eq!(tokenless.check(), Err(ShapeError::NoTokens));
         assert_eq!(Shape { recurrent: false, ..tokenless }.check(), Ok(()));

@@ -131,7 +131,9 @@ mod tests {
         assert!(weights.tensor("out.weight").unwrap().iter().all(|&weight| weight == 0.0));
         let deep = weights.tensor("deep.weight").unwrap();
         let bound = (weights.shape().width as f32).sqrt().recip();
-        assert!(deep.iter().all(|weight| weight.abs() <= bound) && deep.iter().any(|weight| weight.abs() > 0.8 * bound));
+        assert!(
+            deep.iter().all(|weight| weight.abs() <= bound) && deep.iter().any(|weight| weight.abs() > 0.8 * bound)
+        );
         assert_eq!(weights.tensor("nothing"), None);
     }
 

@@ -186,7 +186,9 @@ impl Buffers {
             let next = if training { step + 1 } else { 0 };
             let fine_step = step.checked_sub(shape.coarse_tokens);
             let (tokens, count, width, linear, from, kept) = match fine_step {
-                None => (&mut self.coarse, shape.coarse_tokens, shape.coarse_width, &layout.coarse, inputs.coarse, step),
+                None => {
+                    (&mut self.coarse, shape.coarse_tokens, shape.coarse_width, &layout.coarse, inputs.coarse, step)
+                }
                 Some(step) => (&mut self.fine, shape.fine_tokens, shape.fine_width, &layout.fine, inputs.fine, step),
             };
             let kept = if training { kept } else { 0 };
@@ -436,17 +438,18 @@ impl Buffers {
                 residual: &[],
             });
         }
-        let mut by_linear = |linear: &Linear, left: &[f32], count: usize, inner: usize, right: &[f32], columns: usize| {
-            arch.dispatch(Gram {
-                rows: count,
-                inner,
-                columns,
-                left: Matrix { values: left, stride: count },
-                right: Matrix { values: right, stride: columns },
-                output: &mut gradient[linear.weight.clone()],
-            });
-            arch.dispatch(ColumnSums { values: right, output: &mut gradient[linear.bias.clone()] });
-        };
+        let mut by_linear =
+            |linear: &Linear, left: &[f32], count: usize, inner: usize, right: &[f32], columns: usize| {
+                arch.dispatch(Gram {
+                    rows: count,
+                    inner,
+                    columns,
+                    left: Matrix { values: left, stride: count },
+                    right: Matrix { values: right, stride: columns },
+                    output: &mut gradient[linear.weight.clone()],
+                });
+                arch.dispatch(ColumnSums { values: right, output: &mut gradient[linear.bias.clone()] });
+            };
         let gates = &self.gates[..steps * windows * gate_count];
         by_linear(&layout.lstm, &self.token_state, both, steps * windows, gates, gate_count);
         let (coarse, fine) = (shape.coarse_tokens * windows, shape.fine_tokens * windows);

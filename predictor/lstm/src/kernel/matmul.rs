@@ -334,7 +334,16 @@ mod tests {
                             let mut output = before.clone();
                             let left = Matrix { values: &left, stride: inner + 3 };
                             let stride = columns;
-                            arch.dispatch(Product { rows, inner, columns, left, right, start, output: &mut output, stride });
+                            arch.dispatch(Product {
+                                rows,
+                                inner,
+                                columns,
+                                left,
+                                right,
+                                start,
+                                output: &mut output,
+                                stride,
+                            });
                             for (at, &found) in output.iter().enumerate() {
                                 let (row, column) = (at / columns, at % columns);
                                 let start = match start {

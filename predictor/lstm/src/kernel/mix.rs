@@ -130,14 +130,7 @@ impl Tile {
 
     /// Anchor and whether it is known, of a slot and level.
     #[inline(always)]
-    fn slot<S: Simd>(
-        &self,
-        simd: S,
-        shape: &Shape,
-        slot: usize,
-        level: usize,
-        lane: usize,
-    ) -> (S::f32s, S::f32s) {
+    fn slot<S: Simd>(&self, simd: S, shape: &Shape, slot: usize, level: usize, lane: usize) -> (S::f32s, S::f32s) {
         match slot.checked_sub(shape.anchors) {
             None => (column(simd, &self.anchor, slot, lane), column(simd, &self.known, slot, lane)),
             Some(own) => (
