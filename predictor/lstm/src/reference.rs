@@ -4,8 +4,9 @@
 //! burn: where a device fails, burn panics; a caller that uses a GPU guards against that.
 
 use burn::module::{Module, Param};
+pub use burn::tensor::Device;
 use burn::tensor::activation::{sigmoid, silu, tanh};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
 use crate::batch::{BatchError, Inputs, Targets};
 use crate::kernel::Loss;
