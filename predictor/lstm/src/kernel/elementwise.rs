@@ -168,10 +168,6 @@ impl WithSimd for CellSlope<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { hidden, gates, cell_before, tanh, state_gradient, cell_gradient } = self;
         let lanes = S::F32_LANES;
-        let one = simd.splat_f32s(1.0);
-        // x (1 − x), the slope of a sigmoid, and 1 − x², that of a tanh.
-        let sigmoid_slope = |x| simd.mul_f32s(x, simd.sub_f32s(one, x));
-        let tanh_slope = |x| simd.sub_f32s(one, simd.mul_f32s(x, x));
         let rows = gates.chunks_exact_mut(4 * hidden).zip(state_gradient.values.chunks(state_gradient.stride));
         let cells = cell_before.chunks_exact(hidden).zip(tanh.chunks_exact(hidden));
         let cells = cells.zip(cell_gradient.chunks_exact_mut(hidden));
@@ -189,16 +185,28 @@ impl WithSimd for CellSlope<'_> {
                 let (t, by_state) = (load(simd, tanh), load(simd, state));
                 let by_output = simd.mul_f32s(by_state, t);
                 let by_tanh = simd.mul_f32s(by_state, o);
-                let by_cell = simd.mul_add_e_f32s(by_tanh, tanh_slope(t), load(simd, carried));
+                let by_cell = simd.mul_add_e_f32s(by_tanh, tanh_slope(simd, t), load(simd, carried));
                 let by_forget = simd.mul_f32s(by_cell, load(simd, before));
-                store(simd, input, simd.mul_f32s(simd.mul_f32s(by_cell, g), sigmoid_slope(i)));
-                store(simd, forget, simd.mul_f32s(by_forget, sigmoid_slope(f)));
-                store(simd, candidate, simd.mul_f32s(simd.mul_f32s(by_cell, i), tanh_slope(g)));
-                store(simd, output, simd.mul_f32s(by_output, sigmoid_slope(o)));
+                store(simd, input, simd.mul_f32s(simd.mul_f32s(by_cell, g), sigmoid_slope(simd, i)));
+                store(simd, forget, simd.mul_f32s(by_forget, sigmoid_slope(simd, f)));
+                store(simd, candidate, simd.mul_f32s(simd.mul_f32s(by_cell, i), tanh_slope(simd, g)));
+                store(simd, output, simd.mul_f32s(by_output, sigmoid_slope(simd, o)));
                 store(simd, carried, simd.mul_f32s(by_cell, f));
             }
         }
     }
+}
+
+/// x (1 − x), the slope of a sigmoid by its argument, from its value x.
+#[inline(always)]
+fn sigmoid_slope<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    simd.mul_f32s(x, simd.sub_f32s(simd.splat_f32s(1.0), x))
+}
+
+/// 1 − x², the slope of a tanh by its argument, from its value x.
+#[inline(always)]
+fn tanh_slope<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    simd.sub_f32s(simd.splat_f32s(1.0), simd.mul_f32s(x, x))
 }
 
 /// `sum += other`, element by element.

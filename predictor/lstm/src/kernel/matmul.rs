@@ -52,16 +52,20 @@ pub(super) struct Gram<'a> {
     pub(super) output: &'a mut [f32],
 }
 
-/// The left operand as the tiles read it.
+/// The left operand as the tiles read it: some rows of it, then their values at one place along the inner dimension.
+///
+/// No closures here or in the tiles: one that is not inlined loses the processor's vectors, and with them nearly all speed.
 trait Left: Copy {
-    /// Calls `step(k, value)` for each position `k` along the inner dimension, where `value(m)` is that of row `row + m`, with
-    /// m < `M`. Read where it is used, a value is loaded and spread over a vector in one instruction.
-    fn each<const M: usize>(self, row: usize, inner: usize, step: impl Step<M>);
-}
+    /// `M` rows.
+    type Rows<const M: usize>: Copy;
 
-/// One position along the inner dimension.
-trait Step<const M: usize> {
-    fn take(&mut self, k: usize, value: impl Fn(usize) -> f32);
+    fn rows<const M: usize>(self, row: usize, inner: usize) -> Self::Rows<M>;
+
+    /// Where the rows' values at place `k` lie.
+    fn place<const M: usize>(rows: Self::Rows<M>, k: usize) -> Self::Rows<M>;
+
+    /// The value of row `m` at a place. Read where it is used, it is loaded and spread over a vector in one instruction.
+    fn value<const M: usize>(place: Self::Rows<M>, k: usize, m: usize) -> f32;
 }
 
 #[derive(Clone, Copy)]
@@ -70,25 +74,48 @@ struct Straight<'a>(Matrix<'a>);
 #[derive(Clone, Copy)]
 struct Transposed<'a>(Matrix<'a>);
 
-impl Left for Straight<'_> {
+impl<'a> Left for Straight<'a> {
+    type Rows<const M: usize> = [&'a [f32]; M];
+
     #[inline(always)]
-    fn each<const M: usize>(self, row: usize, inner: usize, mut step: impl Step<M>) {
+    fn rows<const M: usize>(self, row: usize, inner: usize) -> [&'a [f32]; M] {
         let Matrix { values, stride } = self.0;
-        let rows: [&[f32]; M] = std::array::from_fn(|at| &values[(row + at) * stride..][..inner]);
-        for k in 0..inner {
-            step.take(k, |m| rows[m][k]);
+        let mut rows: [&[f32]; M] = [&[]; M];
+        for (at, slice) in rows.iter_mut().enumerate() {
+            *slice = &values[(row + at) * stride..][..inner];
         }
+        rows
+    }
+
+    #[inline(always)]
+    fn place<const M: usize>(rows: [&'a [f32]; M], _k: usize) -> [&'a [f32]; M] {
+        rows
+    }
+
+    #[inline(always)]
+    fn value<const M: usize>(place: [&'a [f32]; M], k: usize, m: usize) -> f32 {
+        place[m][k]
     }
 }
 
-impl Left for Transposed<'_> {
+impl<'a> Left for Transposed<'a> {
+    /// The array from the first of the rows on, and the distance of two places.
+    type Rows<const M: usize> = (&'a [f32], usize);
+
     #[inline(always)]
-    fn each<const M: usize>(self, row: usize, inner: usize, mut step: impl Step<M>) {
+    fn rows<const M: usize>(self, row: usize, inner: usize) -> (&'a [f32], usize) {
         let Matrix { values, stride } = self.0;
-        for k in 0..inner {
-            let values = &values[k * stride + row..][..M];
-            step.take(k, |m| values[m]);
-        }
+        (if inner == 0 { &[] } else { &values[row..] }, stride)
+    }
+
+    #[inline(always)]
+    fn place<const M: usize>((values, stride): (&'a [f32], usize), k: usize) -> (&'a [f32], usize) {
+        (&values[k * stride..][..M], stride)
+    }
+
+    #[inline(always)]
+    fn value<const M: usize>((values, _): (&'a [f32], usize), _k: usize, m: usize) -> f32 {
+        values[m]
     }
 }
 
@@ -101,32 +128,13 @@ struct Rest<'a> {
     stride: usize,
 }
 
-/// Sums of `M` rows and `N` whole vectors of columns.
-struct Sums<'a, S: Simd, const M: usize, const N: usize> {
-    simd: S,
-    right: Matrix<'a>,
-    column: usize,
-    sums: [[S::f32s; N]; M],
-}
-
 /// `N` vectors from the start of a slice.
 #[inline(always)]
-fn vectors<S: Simd, const N: usize>(slice: &[f32]) -> [S::f32s; N] {
-    let vectors = &S::as_simd_f32s(&slice[..N * S::F32_LANES]).0[..N];
-    std::array::from_fn(|at| vectors[at])
-}
-
-impl<S: Simd, const M: usize, const N: usize> Step<M> for &mut Sums<'_, S, M, N> {
-    #[inline(always)]
-    fn take(&mut self, k: usize, value: impl Fn(usize) -> f32) {
-        let right = vectors::<S, N>(&self.right.values[k * self.right.stride + self.column..]);
-        for m in 0..M {
-            let factor = self.simd.splat_f32s(value(m));
-            for n in 0..N {
-                self.sums[m][n] = self.simd.mul_add_e_f32s(factor, right[n], self.sums[m][n]);
-            }
-        }
-    }
+fn vectors<S: Simd, const N: usize>(simd: S, slice: &[f32]) -> [S::f32s; N] {
+    let from = S::as_simd_f32s(&slice[..N * S::F32_LANES]).0;
+    let mut vectors = [simd.splat_f32s(0.0); N];
+    vectors.copy_from_slice(&from[..N]);
+    vectors
 }
 
 /// `M` rows and `N` whole vectors of columns.
@@ -138,36 +146,31 @@ fn tile<S: Simd, L: Left, const M: usize, const N: usize>(
     row: usize,
     column: usize,
 ) {
-    let sums = match rest.start {
-        Start::Zero => [[simd.splat_f32s(0.0); N]; M],
-        Start::Row(bias) => [vectors::<S, N>(&bias[column..]); M],
-        Start::Output => std::array::from_fn(|at| vectors::<S, N>(&rest.output[(row + at) * rest.stride + column..])),
-    };
-    let mut sums = Sums { simd, right: rest.right, column, sums };
-    left.each::<M>(row, rest.inner, &mut sums);
-    for (at, sums) in sums.sums.iter().enumerate() {
+    let mut sums = [[simd.splat_f32s(0.0); N]; M];
+    match rest.start {
+        Start::Zero => {}
+        Start::Row(bias) => sums = [vectors(simd, &bias[column..]); M],
+        Start::Output => {
+            for (at, sums) in sums.iter_mut().enumerate() {
+                *sums = vectors(simd, &rest.output[(row + at) * rest.stride + column..]);
+            }
+        }
+    }
+    let Matrix { values, stride } = rest.right;
+    let rows = left.rows::<M>(row, rest.inner);
+    for k in 0..rest.inner {
+        let place = L::place::<M>(rows, k);
+        let right: [S::f32s; N] = vectors(simd, &values[k * stride + column..]);
+        for (m, sums) in sums.iter_mut().enumerate() {
+            let factor = simd.splat_f32s(L::value::<M>(place, k, m));
+            for (sum, right) in sums.iter_mut().zip(right) {
+                *sum = simd.mul_add_e_f32s(factor, right, *sum);
+            }
+        }
+    }
+    for (at, sums) in sums.iter().enumerate() {
         let output = &mut rest.output[(row + at) * rest.stride + column..][..N * S::F32_LANES];
         S::as_mut_simd_f32s(output).0[..N].copy_from_slice(sums);
-    }
-}
-
-/// Sums of `M` rows and the last columns, fewer than a vector has lanes.
-struct EdgeSums<'a, S: Simd, const M: usize> {
-    simd: S,
-    right: Matrix<'a>,
-    column: usize,
-    width: usize,
-    sums: [S::f32s; M],
-}
-
-impl<S: Simd, const M: usize> Step<M> for &mut EdgeSums<'_, S, M> {
-    #[inline(always)]
-    fn take(&mut self, k: usize, value: impl Fn(usize) -> f32) {
-        let right = &self.right.values[k * self.right.stride + self.column..][..self.width];
-        let right = self.simd.partial_load_f32s(right);
-        for m in 0..M {
-            self.sums[m] = self.simd.mul_add_e_f32s(self.simd.splat_f32s(value(m)), right, self.sums[m]);
-        }
     }
 }
 
@@ -181,15 +184,26 @@ fn edge<S: Simd, L: Left, const M: usize>(
     column: usize,
     width: usize,
 ) {
-    let vector = |slice: &[f32]| simd.partial_load_f32s(&slice[column..column + width]);
-    let sums = match rest.start {
-        Start::Zero => [simd.splat_f32s(0.0); M],
-        Start::Row(bias) => [vector(bias); M],
-        Start::Output => std::array::from_fn(|at| vector(&rest.output[(row + at) * rest.stride..])),
-    };
-    let mut sums = EdgeSums { simd, right: rest.right, column, width, sums };
-    left.each::<M>(row, rest.inner, &mut sums);
-    for (at, sum) in sums.sums.iter().enumerate() {
+    let mut sums = [simd.splat_f32s(0.0); M];
+    match rest.start {
+        Start::Zero => {}
+        Start::Row(bias) => sums = [simd.partial_load_f32s(&bias[column..][..width]); M],
+        Start::Output => {
+            for (at, sum) in sums.iter_mut().enumerate() {
+                *sum = simd.partial_load_f32s(&rest.output[(row + at) * rest.stride + column..][..width]);
+            }
+        }
+    }
+    let Matrix { values, stride } = rest.right;
+    let rows = left.rows::<M>(row, rest.inner);
+    for k in 0..rest.inner {
+        let place = L::place::<M>(rows, k);
+        let right = simd.partial_load_f32s(&values[k * stride + column..][..width]);
+        for (m, sum) in sums.iter_mut().enumerate() {
+            *sum = simd.mul_add_e_f32s(simd.splat_f32s(L::value::<M>(place, k, m)), right, *sum);
+        }
+    }
+    for (at, sum) in sums.iter().enumerate() {
         simd.partial_store_f32s(&mut rest.output[(row + at) * rest.stride + column..][..width], *sum);
     }
 }

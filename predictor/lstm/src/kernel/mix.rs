@@ -81,9 +81,12 @@ fn turn(rows: &[f32], width: usize, turned: &mut [f32]) {
         return;
     }
     let last = rows.len() / width - 1;
-    let rows: [&[f32]; TILE] = std::array::from_fn(|row| &rows[row.min(last) * width..][..width]);
+    let mut slices: [&[f32]; TILE] = [&[]; TILE];
+    for (row, slice) in slices.iter_mut().enumerate() {
+        *slice = &rows[row.min(last) * width..][..width];
+    }
     for (at, turned) in turned.chunks_exact_mut(TILE).take(width).enumerate() {
-        for (turned, row) in turned.iter_mut().zip(&rows) {
+        for (turned, row) in turned.iter_mut().zip(&slices) {
             *turned = row[at];
         }
     }
@@ -119,13 +122,12 @@ impl Tile {
     #[inline(always)]
     fn read(&mut self, shape: &Shape, rows: Rows<'_>, outputs: &[f32], first: usize, count: usize) {
         let own = shape.quantile_anchors;
-        let range = |width: usize| first * width..(first + count) * width;
-        turn(&outputs[range(shape.outputs())], shape.outputs(), &mut self.outputs);
-        turn(&rows.anchor[range(shape.anchors)], shape.anchors, &mut self.anchor);
-        turn(&rows.known[range(shape.anchors)], shape.anchors, &mut self.known);
+        turn(&outputs[first * shape.outputs()..(first + count) * shape.outputs()], shape.outputs(), &mut self.outputs);
+        turn(&rows.anchor[first * shape.anchors..(first + count) * shape.anchors], shape.anchors, &mut self.anchor);
+        turn(&rows.known[first * shape.anchors..(first + count) * shape.anchors], shape.anchors, &mut self.known);
         let wide = shape.levels * own;
-        turn(&rows.quantile_anchor[range(wide)], wide, &mut self.quantile_anchor);
-        turn(&rows.quantile_known[range(own)], own, &mut self.quantile_known);
+        turn(&rows.quantile_anchor[first * wide..(first + count) * wide], wide, &mut self.quantile_anchor);
+        turn(&rows.quantile_known[first * own..(first + count) * own], own, &mut self.quantile_known);
     }
 
     /// Anchor and whether it is known, of a slot and level.

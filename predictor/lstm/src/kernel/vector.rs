@@ -28,17 +28,16 @@ pub(super) fn store<S: Simd>(simd: S, slice: &mut [f32], value: S::f32s) {
 #[inline(always)]
 pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     const ROUND: f32 = 12_582_912.0;
-    let splat = |value| simd.splat_f32s(value);
-    let x = simd.max_f32s(simd.min_f32s(x, splat(87.0)), splat(-87.0));
-    let shifted = simd.mul_add_e_f32s(x, splat(std::f32::consts::LOG2_E), splat(ROUND));
-    let n = simd.sub_f32s(shifted, splat(ROUND));
-    let r = simd.mul_add_e_f32s(n, splat(-0.693_359_4), x);
-    let r = simd.mul_add_e_f32s(n, splat(2.121_944_4e-4), r);
-    let mut sum = splat(1.987_569_1e-4);
+    let x = simd.max_f32s(simd.min_f32s(x, simd.splat_f32s(87.0)), simd.splat_f32s(-87.0));
+    let shifted = simd.mul_add_e_f32s(x, simd.splat_f32s(std::f32::consts::LOG2_E), simd.splat_f32s(ROUND));
+    let n = simd.sub_f32s(shifted, simd.splat_f32s(ROUND));
+    let r = simd.mul_add_e_f32s(n, simd.splat_f32s(-0.693_359_4), x);
+    let r = simd.mul_add_e_f32s(n, simd.splat_f32s(2.121_944_4e-4), r);
+    let mut sum = simd.splat_f32s(1.987_569_1e-4);
     for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        sum = simd.mul_add_e_f32s(sum, r, splat(coefficient));
+        sum = simd.mul_add_e_f32s(sum, r, simd.splat_f32s(coefficient));
     }
-    let sum = simd.mul_add_e_f32s(sum, simd.mul_f32s(r, r), simd.add_f32s(r, splat(1.0)));
+    let sum = simd.mul_add_e_f32s(sum, simd.mul_f32s(r, r), simd.add_f32s(r, simd.splat_f32s(1.0)));
     let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
     let power = simd.transmute_f32s_u32s(simd.add_u32s(exponent, simd.splat_u32s(1.0_f32.to_bits())));
     simd.mul_f32s(sum, power)
