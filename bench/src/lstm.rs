@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use cloudpulse_lstm::kernel::{self, Scratch};
@@ -26,6 +26,8 @@ const THREADS: [usize; 2] = [1, 2];
 /// Turns of each peer, and repetitions in a turn; their median stands for the turn.
 const ROUNDS: usize = 9;
 const REPEAT: usize = 5;
+/// Pause after each turn. PyTorch's OpenMP threads spin for a while when their work is done, on the core that the other needs.
+const PAUSE: Duration = Duration::from_millis(500);
 /// PyTorch takes at least this many times longer.
 const MIN_RATIO: f64 = 1.0;
 
@@ -70,10 +72,12 @@ pub(crate) fn run() -> anyhow::Result<()> {
             for _ in 0..ROUNDS {
                 let seconds = pool.install(|| median(|| work.run()))?;
                 own.push(seconds);
+                std::thread::sleep(PAUSE);
                 if let Some(torch) = torch.as_mut() {
                     let theirs = torch.measure(request)?;
                     ratios.push(theirs / seconds);
                     peer.push(theirs);
+                    std::thread::sleep(PAUSE);
                 }
             }
             let burn = if threads == 1 {
