@@ -86,6 +86,11 @@ bench-speed: ## Measure the Prophet fit beside Python Prophet and Stan, and the 
 bench-anomaly: ## Measure the anomaly score on labelled series
 	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- anomaly
 
+.PHONY: bench-lstm
+bench-lstm: ## Measure the network that mixes forecasts beside PyTorch
+	scripts/setup.sh bench-lstm
+	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- lstm
+
 .PHONY: clean
 clean: ## Remove everything under target/
 	cargo clean

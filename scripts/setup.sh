@@ -6,6 +6,7 @@
 #   scripts/setup.sh test     the same, and dockerd, docker, docker-compose (in target/tools/bin), Python's prometheus_client;
 #                             where Go is there, also VictoriaMetrics (in target/tools/bin)
 #   scripts/setup.sh bench    the same as demo, and node_exporter, Prophet and statsforecast (in target/bench/venv)
+#   scripts/setup.sh bench-lstm  PyTorch (in target/bench/torch)
 #
 # As root, or with sudo that asks no password, it installs what is missing from Debian's packages. Debian's packages start
 # their services, on all addresses; here they are neither started nor enabled, because CloudPulse starts its own on
@@ -43,6 +44,10 @@ find_missing() {
   packages=()
   lacking=()
   for set in "$@"; do
+    if [ "$set" = bench-lstm ]; then
+      need_venv target/bench/torch bench/requirements-torch.txt
+      continue
+    fi
     need prometheus promtool
     if [ "$set" = rules ]; then continue; fi
     need prometheus prometheus
@@ -275,7 +280,7 @@ if [ $# -eq 0 ]; then
 fi
 for set in "$@"; do
   case $set in
-    rules | demo | test | bench) ;;
+    rules | demo | test | bench | bench-lstm) ;;
     -h | --help)
       usage
       exit
@@ -309,5 +314,6 @@ for set in "$@"; do
       install_victoriametrics
       ;;
     bench) install_venv target/bench/venv bench/requirements.txt || exit 1 ;;
+    bench-lstm) install_venv target/bench/torch bench/requirements-torch.txt || exit 1 ;;
   esac
 done

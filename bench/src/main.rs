@@ -8,6 +8,7 @@ mod anomaly;
 mod bursty;
 mod cycle;
 mod exporter;
+mod lstm;
 mod peers;
 mod speed;
 mod table;
@@ -36,6 +37,8 @@ enum Which {
     Exporter,
     /// The Prophet fit beside Python Prophet and Stan in WebAssembly: time, posterior, forecast.
     Speed,
+    /// The network that mixes forecasts beside PyTorch: training step, forecasts. Only when named.
+    Lstm,
     /// The predictor's cycle for 100, 1,000 and 10,000 series: time, CPU, memory.
     Cycle {
         /// Numbers of series.
@@ -64,6 +67,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if matches!(which, None | Some(Which::Speed)) {
         speed::run()?;
+    }
+    if matches!(which, Some(Which::Lstm)) {
+        lstm::run()?;
     }
     match &which {
         None => cycle::run(&[100, 1000, 10_000], false).await?,
