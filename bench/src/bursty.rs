@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn bursts_are_told_from_steady_load() {
-        assert!(bursty(|i| if i % 10 == 0 { 100.0 } else { 0.01 * i as f64 }), "the median is far below the mean");
+        assert!(bursty(|i| if i % 10 == 0 { 100.0 } else { 0.001 * i as f64 }), "the median is far below the mean");
         assert!(bursty(|i| if i % 3 == 0 { 5.0 + i as f64 } else { 4.0 }), "one value makes two thirds");
         assert!(!bursty(|i| 50.0 + (i as f64 / 20.0).sin()));
         assert!(!bursty(|_| 7.0), "a constant has no bursts");
