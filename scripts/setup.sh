@@ -3,8 +3,8 @@
 #
 #   scripts/setup.sh rules    promtool
 #   scripts/setup.sh demo     prometheus, promtool, alertmanager
-#   scripts/setup.sh test     the same, and dockerd, docker, docker-compose (in target/tools/bin), Python's prometheus_client;
-#                             where Go is there, also VictoriaMetrics (in target/tools/bin)
+#   scripts/setup.sh test     the same, and node_exporter, dockerd, docker, docker-compose (in target/tools/bin), Python's
+#                             prometheus_client; where Go is there, also VictoriaMetrics (in target/tools/bin)
 #   scripts/setup.sh bench    the same as demo, and node_exporter, Prophet and statsforecast (in target/bench/venv)
 #   scripts/setup.sh bench-lstm  PyTorch (in target/bench/torch)
 #
@@ -54,6 +54,7 @@ find_missing() {
     need prometheus-alertmanager prometheus-alertmanager alertmanager
     case $set in
       test)
+        need prometheus-node-exporter prometheus-node-exporter node_exporter
         need docker.io dockerd
         need "$(docker_client_package)" docker
         need_module python3-prometheus-client prometheus_client.openmetrics.parser
