@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cloudpulse_common::query::{Labels, Sample};
 use cloudpulse_forecast::anomaly::{Cause, Detector};
 use cloudpulse_forecast::ensemble::{AtHorizon, Ensemble};
+use cloudpulse_forecast::known::Known;
 use cloudpulse_forecast::live::{Breaches, INTERVAL_QUANTILES, Scoreboard, Standing};
 use cloudpulse_forecast::tracker::{Schedule, Spec, Tracker};
 use serde::{Deserialize, Serialize};
@@ -61,8 +62,9 @@ struct Anomalies {
 }
 
 impl Tracked {
-    /// Returns a series without history yet; its first one will end at `end` (Unix seconds).
-    pub(crate) fn new(config: &ForecastConfig, ensemble: &Ensemble, end: i64) -> Self {
+    /// Returns a series without history yet; its first one will end at `end` (Unix seconds). `known` is what is known
+    /// beforehand.
+    pub(crate) fn new(config: &ForecastConfig, ensemble: &Ensemble, known: &Arc<Known>, end: i64) -> Self {
         let at = |seconds: i64| (end - seconds).div_euclid(config.step);
         let warmup = Schedule {
             learn_from: at(LEARN_SECONDS),
@@ -72,7 +74,7 @@ impl Tracked {
         };
         let boards = config.horizons.iter().map(|seconds| Scoreboard::new((seconds / config.step) as usize)).collect();
         let breaches = Breaches::new((lead_seconds(config) / config.step) as usize);
-        let tracker = Tracker::new(ensemble, spec(config), warmup);
+        let tracker = Tracker::new(ensemble, spec(config, known), warmup);
         let detector = Detector::new(config.step, config.anomaly);
         let anomalies = Anomalies { detector, score: None, alarms: Vec::new() };
         Self { tracker, first: i64::MAX, boards, breaches, anomalies, issued: i64::MIN, warming: true }
@@ -89,14 +91,20 @@ impl Tracked {
     }
 
     /// Returns the series that was saved; `None` where the bytes do not fit the configuration or this program.
-    pub(crate) fn restore(config: &ForecastConfig, ensemble: &Ensemble, labels: &Labels, saved: &[u8]) -> Option<Self> {
+    pub(crate) fn restore(
+        config: &ForecastConfig,
+        ensemble: &Ensemble,
+        known: &Arc<Known>,
+        labels: &Labels,
+        saved: &[u8],
+    ) -> Option<Self> {
         let Saved { tracker, first, boards, breaches, mut anomalies, issued } = postcard::from_bytes(saved).ok()?;
         anomalies.detector.set_options(config.anomaly);
         let horizons = config.horizons.iter().map(|seconds| (seconds / config.step) as usize);
         if !boards.iter().map(Scoreboard::horizon).eq(horizons) {
             return None;
         }
-        let tracker = Tracker::restore(ensemble, spec(config), live(labels), &tracker)?;
+        let tracker = Tracker::restore(ensemble, spec(config, known), live(labels), &tracker)?;
         Some(Self { tracker, first, boards, breaches, anomalies, issued, warming: false })
     }
 
@@ -111,6 +119,11 @@ impl Tracked {
             issued: self.issued,
         };
         postcard::to_stdvec(&saved).unwrap_or_default()
+    }
+
+    /// Takes what is known beforehand from now on.
+    pub(crate) fn know(&mut self, known: &Arc<Known>) {
+        self.tracker.know(known);
     }
 
     /// Returns whether `samples` begin before all that was pushed.
@@ -252,14 +265,14 @@ fn grid(sample: &Sample, step: i64) -> i64 {
     (sample.timestamp / step as f64).round() as i64
 }
 
-fn spec(config: &ForecastConfig) -> Spec {
+fn spec(config: &ForecastConfig, known: &Arc<Known>) -> Spec {
     Spec {
         step: config.step,
         keep: config.history,
         horizons: horizon_steps(config),
         peaks: config.peak_horizons.iter().map(|seconds| (seconds / config.step) as usize).collect(),
         bounds: config.bounds,
-        known: Arc::clone(&config.known),
+        known: Arc::clone(known),
         model: None,
     }
 }

@@ -81,7 +81,7 @@ impl KnownCurve {
             (0..count).map(|i| quantity.mean(from(i), from(i + 1), now * step)).collect()
         };
         let columns: Vec<Vec<f64>> = known.quantities.iter().map(column).collect();
-        let (values, followed) = followed(values, known, &columns, MIN_MEANS);
+        let (whole, (values, followed)) = (values.clone(), followed(values, known, &columns, MIN_MEANS));
         let seen =
             |event: &&Event| times.iter().zip(&values).any(|(time, value)| value.is_finite() && event.holds(*time));
         let events: Vec<front::Event<'_>> = known
@@ -93,7 +93,7 @@ impl KnownCurve {
         if events.is_empty() && followed.is_empty() {
             return None;
         }
-        let choice = seasons(&values, &followed, (group * distance) as f64);
+        let choice = seasons(&whole, &followed, (group * distance) as f64);
         let seasons: Vec<PartialSeason<'_>> =
             choice.seasons.iter().map(|season| PartialSeason { season: *season, active: None }).collect();
         let regressors: Vec<front::Quantity<'_>> = followed.iter().map(|followed| followed.quantity).collect();
@@ -297,8 +297,10 @@ mod tests {
         wave(time) + 50.0 * burst(time - DELAY)
     }
 
+    /// As Prophet has it: the trend is multiplied, not the season.
     fn multiplied(time: i64) -> f64 {
-        wave(time) * (1.0 + burst(time - DELAY))
+        let trend = 60.0 + 10.0 * (time - MONDAY) as f64 / DAY as f64;
+        wave(time) - 100.0 + trend * (1.0 + burst(time - DELAY))
     }
 
     /// A memory that has seen a load from Monday up to `end`, fitted a little before, and its history.

@@ -59,10 +59,11 @@ fn spread(values: &[f64], column: &[f64]) -> Option<(f64, f64)> {
     (spread > MIN_CHANGE * least.abs().max(most.abs())).then_some((sum / count, spread))
 }
 
-/// Returns the values less what the quantities explain of them by least squares; gaps are NaN.
+/// Returns the values less what the quantities explain of them by least squares; as they are where a quantity is unknown.
 pub(super) fn without(values: &[f64], followed: &[Followed<'_>]) -> Vec<f64> {
     let size = followed.len();
-    let known: Vec<usize> = (0..values.len()).filter(|i| values[*i].is_finite()).collect();
+    let is_known = |i: usize| values[i].is_finite() && followed.iter().all(|one| one.quantity.values[i].is_finite());
+    let known: Vec<usize> = (0..values.len()).filter(|i| is_known(*i)).collect();
     let mean = known.iter().map(|i| values[*i]).sum::<f64>() / known.len() as f64;
     let row = |i: usize| followed.iter().map(move |one| (one.quantity.values[i] - one.mean) / one.spread);
     let (mut normal, mut weights) = (vec![0.0; size * size], vec![0.0; size]);
@@ -83,11 +84,7 @@ pub(super) fn without(values: &[f64], followed: &[Followed<'_>]) -> Vec<f64> {
     forward(&normal, size, &mut weights);
     backward(&normal, size, &mut weights);
     let explained = |i: usize| row(i).zip(&weights).map(|(x, weight)| x * weight).sum::<f64>();
-    values
-        .iter()
-        .enumerate()
-        .map(|(i, value)| if value.is_finite() { value - explained(i) } else { f64::NAN })
-        .collect()
+    values.iter().enumerate().map(|(i, value)| if is_known(i) { value - explained(i) } else { *value }).collect()
 }
 
 #[cfg(test)]
@@ -138,7 +135,8 @@ mod tests {
     #[test]
     fn what_quantities_explain_is_taken_off() {
         let columns = [vec![0.0, 1.0, 0.0, 1.0, 5.0, 0.0], vec![2.0, 2.0, 4.0, 4.0, 3.0, NAN]];
-        let values: Vec<f64> = (0..6).map(|i| 7.0 + 3.0 * columns[0][i] - 0.5 * columns[1][i]).collect();
+        let mut values: Vec<f64> = (0..5).map(|i| 7.0 + 3.0 * columns[0][i] - 0.5 * columns[1][i]).collect();
+        values.push(9.0);
         let quantity = |values| front::Quantity { name: "x", values, mode: SeasonalityMode::Additive };
         let one = |column: &'static str, values| {
             let (mean, spread) = super::spread(&[1.0, 1.0, 1.0, 1.0, 1.0, NAN], values).expect(column);
@@ -147,6 +145,6 @@ mod tests {
         let rest = without(&values, &[one("first", &columns[0]), one("second", &columns[1])]);
         let mean = values[..5].iter().sum::<f64>() / 5.0;
         assert!(rest[..5].iter().all(|value| (value - mean).abs() < 1e-4), "{rest:?}");
-        assert!(rest[5].is_nan());
+        assert_eq!(rest[5], 9.0);
     }
 }
