@@ -5,11 +5,16 @@
 //! minutes, the last hour and the future. A regressor whose query does not return exactly one series is left out; one whose
 //! query fails keeps its values for an hour.
 
+mod values;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use cloudpulse_common::query::{Client, MAX_POINTS, QueryError, Series};
 use cloudpulse_forecast::known::{Known, Quantity};
+use tokio::task::JoinSet;
 
+use self::values::{Values, one_series, values_of};
 use crate::config::{ForecastConfig, Regressor, duration_label};
 use crate::fetch::{Piece, coarse_step};
 use crate::metrics::Metrics;
@@ -21,6 +26,8 @@ const LEAST_STEP: i64 = 300;
 const MOST_VALUES: i64 = 10_000;
 /// The whole history is asked for this often, in seconds.
 const WHOLE_SECONDS: i64 = 3600;
+/// Forecasts wait this long for an answer; a later one is taken in the next cycle.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The regressors of one forecast.
 #[derive(Debug)]
@@ -30,7 +37,20 @@ pub struct Regressors {
     step: i64,
     /// One for each regressor of the configuration.
     states: Vec<State>,
+    /// Queries that are not answered yet.
+    asked: JoinSet<Asked>,
+    /// Whether the source ever answered.
+    is_started: bool,
     known: Arc<Known>,
+}
+
+/// A query, its end, and its answer.
+#[derive(Debug)]
+struct Asked {
+    place: usize,
+    piece: Piece,
+    end: i64,
+    answer: Result<Vec<Series>, QueryError>,
 }
 
 #[derive(Debug, Default)]
@@ -38,20 +58,10 @@ struct State {
     values: Option<Values>,
     /// End of the last fetch of the whole history.
     whole_at: Option<i64>,
-    /// End of the last fetch that was answered, whatever it returned.
+    /// End of the last fetch that was asked for and not in vain: it need not have been answered yet.
     asked_at: Option<i64>,
     /// What the log last said.
     said: Standing,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct Values {
-    /// Time of the first, Unix seconds.
-    start: i64,
-    /// NaN is unknown.
-    values: Vec<f64>,
-    /// End of the last fetch that returned some.
-    end: i64,
 }
 
 /// How it is with a regressor.
@@ -70,11 +80,11 @@ impl Regressors {
     /// Returns regressors of which nothing is known yet.
     pub fn new(config: Arc<ForecastConfig>) -> Self {
         let coarse = coarse_step(config.step);
-        let least = LEAST_STEP.max((config.history + ahead(&config)) / (MOST_VALUES - 2));
+        let least = LEAST_STEP.max((config.history + longest(&config)) / (MOST_VALUES - 4));
         let step = (least + coarse - 1) / coarse * coarse;
         let states = config.regressors.iter().map(|_| State::default()).collect();
         let known = Arc::clone(&config.known);
-        Self { config, step, states, known }
+        Self { config, step, states, asked: JoinSet::new(), is_started: false, known }
     }
 
     /// Returns what is known beforehand: the holidays, and the regressors that are not left out. The same until something
@@ -83,27 +93,42 @@ impl Regressors {
         Arc::clone(&self.known)
     }
 
-    /// Asks for what is due at `end` (Unix seconds), the time of the forecast's origin. What fails is said in the log and
-    /// by metrics.
+    /// Asks for what is due at `end` (Unix seconds), the time of the forecast's origin, and takes what is answered soon; at
+    /// the start all that is answered, from which models are to learn at once. What fails is said in the log and by metrics.
     pub async fn refresh(&mut self, client: &Client, metrics: &Metrics, end: i64) {
         let config = Arc::clone(&self.config);
         let name = config.name.as_str();
-        let mut is_new = false;
         for (place, regressor) in config.regressors.iter().enumerate() {
             let Some(piece) = self.due(place, end) else { continue };
-            is_new = true;
+            self.states[place].asked_at = Some(end);
             metrics.queries.with_label_values(&[name]).inc();
-            let answer = client.range(&regressor.query, piece.from, piece.to, piece.step, MAX_POINTS).await;
-            let error = answer.as_ref().err().map(|error| (error.reason(), error.is_transient()));
-            if let Some((reason, _)) = error {
-                metrics.query_errors.with_label_values(&[name, reason]).inc();
+            let (client, query) = (client.clone(), regressor.query.clone());
+            self.asked.spawn(async move {
+                let answer = client.range(&query, piece.from, piece.to, piece.step, MAX_POINTS).await;
+                Asked { place, piece, end, answer }
+            });
+        }
+        let patience = if self.is_started { PATIENCE } else { Duration::MAX };
+        let waiting = tokio::time::sleep(patience);
+        tokio::pin!(waiting);
+        let mut is_new = false;
+        loop {
+            let Asked { place, piece, end, answer } = tokio::select! {
+                biased;
+                next = self.asked.join_next() => match next {
+                    Some(Ok(asked)) => asked,
+                    Some(Err(_)) => continue,
+                    None => break,
+                },
+                () = &mut waiting => break,
+            };
+            is_new = true;
+            self.is_started |= !matches!(answer, Err(QueryError::Unreachable { .. }));
+            if let Err(error) = &answer {
+                metrics.query_errors.with_label_values(&[name, error.reason()]).inc();
             }
             let standing = self.take(place, piece, answer, end);
-            self.say(place, regressor, standing, metrics, end);
-            // The next one would wait as long, and so does the query of the series.
-            if error.is_some_and(|(_, is_transient)| is_transient) {
-                break;
-            }
+            self.say(place, &config.regressors[place], standing, metrics);
         }
         if is_new {
             self.known = Arc::new(self.gathered());
@@ -121,24 +146,29 @@ impl Regressors {
         // In the middle of the means that models are fitted on.
         let middle = (self.step - self.config.step) / 2;
         let aligned = |time: i64| -(middle - time).div_euclid(self.step) * self.step + middle;
-        Some(Piece { from: aligned(end - back), to: aligned(end + ahead(&self.config)), step: self.step })
+        Some(Piece {
+            from: aligned(end - back),
+            to: aligned(end + longest(&self.config) + 2 * self.step),
+            step: self.step,
+        })
     }
 
-    /// Takes an answer; returns how it is with the regressor now.
+    /// Takes the answer to what was asked at `end`; returns how it is with the regressor now.
     fn take(&mut self, place: usize, piece: Piece, answer: Result<Vec<Series>, QueryError>, end: i64) -> Standing {
         let history = self.config.history;
         let longest = self.config.horizons.last().copied().unwrap_or_default();
         let step = self.step;
         let state = &mut self.states[place];
+        if state.values.as_ref().is_some_and(|values| values.end > end) {
+            // An answer that came after a later one.
+            return state.said.clone();
+        }
         let fetched = match answer {
-            Ok(series) => {
-                state.asked_at = Some(end);
-                one_series(series).map(|series| values_of(&series, piece))
-            }
+            Ok(series) => one_series(series).map(|series| values_of(&series, piece)),
             Err(error) => {
-                // One that may pass is asked for again in the next cycle.
-                if !error.is_transient() {
-                    state.asked_at = Some(end);
+                // Asked again in the next cycle, as the series are.
+                if matches!(error, QueryError::Unreachable { .. }) {
+                    state.asked_at = None;
                 }
                 if state.values.as_ref().is_some_and(|values| end - values.end < WHOLE_SECONDS) {
                     return state.said.clone();
@@ -146,23 +176,22 @@ impl Regressors {
                 Err(format!("its query fails: {error}"))
             }
         };
-        let fetched = fetched.and_then(|fetched| {
-            let is_known = fetched.iter().any(|value| value.is_finite()) || state.values.is_some();
-            if is_known { Ok(fetched) } else { Err("its query returns no number".to_owned()) }
-        });
-        match fetched {
-            Ok(fetched) => {
-                let is_whole = end - piece.from >= history - step;
-                match &mut state.values {
-                    Some(values) if !is_whole => values.replace_from(piece, &fetched, end),
-                    values => {
-                        state.whole_at = Some(end);
-                        *values = Some(Values { start: piece.from, values: fetched, end });
-                    }
+        let merged = fetched.and_then(|fetched| {
+            let is_whole = end - piece.from > history - step;
+            let merged = match state.values.take() {
+                Some(before) if !is_whole => before.with(piece, &fetched, end),
+                _ => {
+                    state.whole_at = Some(end);
+                    Values { start: piece.from, values: fetched, end }
                 }
-                let reach = state.values.as_ref().map_or(i64::MIN, |values| values.reach(step));
+            };
+            merged.reach(step).map(|reach| (merged, reach)).ok_or_else(|| "its query returns no number".to_owned())
+        });
+        match merged {
+            Ok((merged, reach)) => {
+                state.values = Some(merged);
                 // A value holds until the next one.
-                if reach.saturating_add(step) < longest { Standing::Short } else { Standing::Fine }
+                if reach + step < longest { Standing::Short } else { Standing::Fine }
             }
             Err(why) => {
                 state.values = None;
@@ -180,7 +209,7 @@ impl Regressors {
                 start: values.start,
                 step: self.step,
                 values: values.values.clone(),
-                reach: values.reach(self.step),
+                reach: values.reach(self.step)?,
             })
         };
         let quantities = self.config.regressors.iter().zip(&self.states).filter_map(quantity).collect();
@@ -188,16 +217,14 @@ impl Regressors {
     }
 
     /// Says what changed.
-    fn say(&mut self, place: usize, regressor: &Regressor, standing: Standing, metrics: &Metrics, end: i64) {
+    fn say(&mut self, place: usize, regressor: &Regressor, standing: Standing, metrics: &Metrics) {
         let state = &mut self.states[place];
         let forecast = self.config.name.as_str();
         let labels = [forecast, regressor.name.as_str()];
         metrics.regressor_left_out.with_label_values(&labels).set(i64::from(state.values.is_none()));
-        match &state.values {
-            Some(values) => {
-                let reach = values.reach(self.step).saturating_sub(end - values.end).max(0);
-                metrics.regressor_ahead.with_label_values(&labels).set(reach);
-            }
+        let ahead = state.values.as_ref().and_then(|values| values.reach(self.step));
+        match ahead {
+            Some(ahead) => metrics.regressor_ahead.with_label_values(&labels).set(ahead.max(0)),
             None => {
                 let _ = metrics.regressor_ahead.remove_label_values(&labels);
             }
@@ -209,8 +236,7 @@ impl Regressors {
         match &standing {
             Standing::Fine => tracing::info!(forecast, regressor, "is known as far ahead as it is needed again"),
             Standing::Short => {
-                let ahead = state.values.as_ref().map_or(0, |values| values.reach(self.step).max(0));
-                let ahead = duration_label(ahead);
+                let ahead = duration_label(ahead.unwrap_or(0).max(0));
                 tracing::warn!(
                     forecast,
                     regressor,
@@ -224,48 +250,117 @@ impl Regressors {
     }
 }
 
-impl Values {
-    /// Takes the values of a piece in place of those from its start on.
-    fn replace_from(&mut self, piece: Piece, fetched: &[f64], end: i64) {
-        let keep = (piece.from - self.start).div_euclid(piece.step).max(0) as usize;
-        self.values.resize(keep, f64::NAN);
-        self.values.extend_from_slice(fetched);
-        self.end = end;
-    }
-
-    /// How far past its end the values are known, in seconds; the least number where nothing is.
-    fn reach(&self, step: i64) -> i64 {
-        let last = self.values.iter().rposition(|value| value.is_finite());
-        last.map_or(i64::MIN, |place| self.start + place as i64 * step - self.end)
-    }
+/// The longest horizon that is forecast, in seconds. Values are asked for until then, and somewhat longer: until the next
+/// fetch.
+fn longest(config: &ForecastConfig) -> i64 {
+    horizon_steps(config).last().map_or(0, |steps| *steps as i64 * config.step)
 }
 
-/// How far past now the values are asked for, in seconds: the longest horizon, and until the next fetch.
-fn ahead(config: &ForecastConfig) -> i64 {
-    let longest = horizon_steps(config).last().map_or(0, |steps| *steps as i64 * config.step);
-    longest + 2 * LEAST_STEP.max(coarse_step(config.step))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cloudpulse_common::query::{Labels, Sample};
+    use cloudpulse_forecast::prophet::plan::SeasonalityMode;
 
-/// The only series of an answer, or why there is none.
-fn one_series(mut series: Vec<Series>) -> Result<Series, String> {
-    match (series.pop(), series.len()) {
-        (Some(only), 0) => Ok(only),
-        (None, _) => Err("its query returns no series".to_owned()),
-        (Some(_), _) => Err("its query returns several series; aggregate them, such as by sum".to_owned()),
+    const END: i64 = 1_700_000_040;
+
+    fn regressors(step: i64, history: i64) -> Regressors {
+        let mut config = crate::config::built_in().swap_remove(0);
+        (config.step, config.history) = (step, history);
+        let query = "queue".to_owned();
+        config.regressors = vec![Regressor { name: "queue".to_owned(), query, mode: SeasonalityMode::Additive }];
+        Regressors::new(Arc::new(config))
     }
-}
 
-/// The values at the times of a piece; NaN where the series has none.
-fn values_of(series: &Series, piece: Piece) -> Vec<f64> {
-    let place = |time: f64| ((time - piece.from as f64) / piece.step as f64).round();
-    let mut values = vec![f64::NAN; ((piece.to - piece.from) / piece.step + 1).max(0) as usize];
-    for sample in &series.samples {
-        let place = place(sample.timestamp);
-        if place >= 0.0
-            && let Some(value) = values.get_mut(place as usize)
+    /// A series with the value of its time, up to a time, NaN at `gap`.
+    fn answer(piece: Piece, until: i64, gap: i64) -> Series {
+        let times = (piece.from..=piece.to.min(until)).step_by(piece.step as usize);
+        let value = |time: i64| if time == gap { f64::NAN } else { time as f64 };
+        let samples = times.map(|time| Sample { timestamp: time as f64, value: value(time) }).collect();
+        Series { labels: Labels::new(), samples }
+    }
+
+    fn refused() -> QueryError {
+        QueryError::Refused { query: "queue".to_owned(), message: "parse error".to_owned() }
+    }
+
+    #[test]
+    fn values_lie_in_the_middle_of_the_means_and_their_number_is_bounded() {
+        for (step, history, distance) in
+            [(15, 14 * 86_400, 300), (60, 86_400, 300), (420, 86_400, 420), (200, 3600, 400), (60, 100 * 86_400, 900)]
         {
-            *value = sample.value;
+            let regressors = regressors(step, history);
+            let piece = regressors.due(0, END).unwrap();
+            assert_eq!(piece.step, distance);
+            assert!(piece.from >= END - history && piece.from < END - history + distance, "{step}");
+            assert!(piece.to >= END + 900 + step + 2 * distance, "{step}");
+            assert!((piece.to - piece.from) / piece.step < MOST_VALUES, "{step}");
+            assert_eq!((piece.from - (distance - step) / 2) % distance, 0, "{step}");
         }
     }
-    values
+
+    #[test]
+    fn the_whole_is_asked_for_each_hour_and_the_end_between() {
+        let mut regressors = regressors(60, 86_400);
+        let whole = regressors.due(0, END).unwrap();
+        let gap = whole.from + 3000;
+        assert_eq!(regressors.take(0, whole, Ok(vec![answer(whole, END + 1200, gap)]), END), Standing::Fine);
+        regressors.states[0].asked_at = Some(END);
+        assert!(regressors.due(0, END + 299).is_none());
+        let tail = regressors.due(0, END + 300).unwrap();
+        assert!(tail.from > END + 300 - 3600 && tail.from <= END - 3000);
+        // The future was another than it seemed, and a sample of the past has come.
+        let mut later = answer(tail, END + 1500, 0);
+        later.samples.iter_mut().for_each(|sample| sample.value += 0.5);
+        assert_eq!(regressors.take(0, tail, Ok(vec![later]), END + 300), Standing::Fine);
+        let known = regressors.gathered();
+        let queue = &known.quantities[0];
+        assert_eq!((queue.start, queue.step), (whole.from, 300));
+        for (place, value) in queue.values.iter().enumerate() {
+            let time = queue.start + place as i64 * 300;
+            let expected = if time < tail.from { time as f64 } else { time as f64 + 0.5 };
+            assert_eq!(value.is_finite(), time != gap && time <= END + 1500, "{time}");
+            assert!(!value.is_finite() || *value == expected, "{time}: {value}");
+        }
+        assert!((901..=1200).contains(&queue.reach), "until 1200 s past the second fetch: {}", queue.reach);
+        assert_eq!(regressors.due(0, END + 3600).unwrap().from, whole.from + 3600);
+    }
+
+    #[test]
+    fn anything_but_one_series_is_left_out_until_it_is_one() {
+        let mut regressors = regressors(60, 86_400);
+        let whole = regressors.due(0, END).unwrap();
+        let one = || answer(whole, END + 1200, 0);
+        let left_out =
+            |standing: Standing, why: &str| matches!(standing, Standing::LeftOut(said) if said.contains(why));
+        assert!(left_out(regressors.take(0, whole, Ok(vec![]), END), "no series"));
+        assert!(left_out(regressors.take(0, whole, Ok(vec![one(), one()]), END), "several series"));
+        assert!(left_out(regressors.take(0, whole, Ok(vec![answer(whole, 0, 0)]), END), "no number"));
+        assert!(left_out(regressors.take(0, whole, Err(refused()), END), "parse error"));
+        assert!(regressors.gathered().quantities.is_empty());
+        assert_eq!(regressors.due(0, END + 300).map(|piece| piece.from), Some(whole.from + 300), "all of it anew");
+        regressors.take(0, whole, Ok(vec![one()]), END);
+        assert_eq!(regressors.gathered().quantities.len(), 1);
+        regressors.take(0, whole, Ok(vec![one(), one()]), END + 300);
+        assert!(regressors.gathered().quantities.is_empty());
+    }
+
+    #[test]
+    fn values_outlive_a_failed_query_for_an_hour() {
+        let mut regressors = regressors(60, 86_400);
+        let whole = regressors.due(0, END).unwrap();
+        regressors.take(0, whole, Ok(vec![answer(whole, END + 1200, 0)]), END);
+        assert_eq!(regressors.take(0, whole, Err(refused()), END + 3599), Standing::Fine);
+        assert_eq!(regressors.gathered().quantities.len(), 1);
+        assert!(matches!(regressors.take(0, whole, Err(refused()), END + 3600), Standing::LeftOut(_)));
+        assert!(regressors.gathered().quantities.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_known_until_the_longest_horizon_is_said() {
+        let mut regressors = regressors(60, 86_400);
+        let whole = regressors.due(0, END).unwrap();
+        assert_eq!(regressors.take(0, whole, Ok(vec![answer(whole, END, 0)]), END), Standing::Short);
+        assert!(regressors.gathered().quantities[0].reach <= 0);
+    }
 }

@@ -194,6 +194,9 @@ impl Cycle {
 
     /// Asks for the regressors that are due, before the series, which are to learn with them from the start.
     async fn fetch_regressors(&mut self, end: i64) {
+        if self.config.regressors.is_empty() {
+            return;
+        }
         self.regressors.refresh(&self.shared.client, &self.shared.metrics, end).await;
         let known = self.regressors.known();
         let _ = self.with_engine(move |engine| engine.know(&known)).await;
