@@ -360,4 +360,47 @@ mod tests {
         assert_eq!(stable_hash(&Labels::new()), 0xcbf2_9ce4_8422_2325, "the offset basis of FNV-1a");
         assert_eq!(stable_hash(&labels), 0xdd23_1e30_1311_ecf8, "shards and saved state depend on it");
     }
+
+    #[test]
+    fn a_restored_series_follows_a_quantity_as_before_once_it_is_known() {
+        use cloudpulse_forecast::known::Quantity;
+        use cloudpulse_forecast::prophet::plan::SeasonalityMode;
+        const END: i64 = 1_700_000_040;
+        let config = ForecastConfig { publish_models: true, ..built_in().swap_remove(1) };
+        let ensemble = Ensemble::default();
+        let queue = |time: i64| (time.div_euclid(1800) % 3) as f64;
+        let start = END - 43_200;
+        let values = (0..200).map(|i| queue(start + i * 300)).collect();
+        let (name, mode) = ("queue".to_owned(), SeasonalityMode::Additive);
+        let queue_known = Quantity { name, mode, start, step: 300, values, reach: 3600 };
+        let known = Arc::new(Known { events: Vec::new(), quantities: vec![queue_known] });
+        let samples: Vec<Sample> = (start..=END)
+            .step_by(60)
+            .map(|time| Sample {
+                timestamp: time as f64,
+                value: 0.2 + 0.2 * queue(time) + (time / 60 % 7) as f64 * 0.01,
+            })
+            .collect();
+        let mut before = Tracked::new(&config, &ensemble, &known, END);
+        before.push(&config, &samples);
+        before.go_live(&Labels::new());
+        before.refit(|_| true);
+        let saved = before.save();
+        let (nothing, labels) = (Arc::default(), Labels::new());
+        let mut after = Tracked::restore(&config, &ensemble, &nothing, &labels, &saved).unwrap();
+        after.push(&config, &samples);
+        let prophet = |tracked: &mut Tracked| {
+            let issued = tracked.issue(&config, &ensemble, &labels).unwrap();
+            let models = issued.horizons.into_iter().map(|at| at.models);
+            models.map(|models| models.iter().find(|(name, ..)| *name == "prophet").map(|found| found.1)).collect()
+        };
+        let as_before: Vec<Option<f64>> = prophet(&mut before);
+        for (minutes, value) in [5, 10, 15].into_iter().zip(&as_before) {
+            let expected = 0.23 + 0.2 * queue(END + 60 * minutes);
+            assert!(value.is_some_and(|value| (value - expected).abs() < 0.1), "{value:?} against {expected}");
+        }
+        assert_eq!(prophet(&mut after), [None; 3], "not known yet");
+        after.know(&known);
+        assert_eq!(prophet(&mut after), as_before);
+    }
 }
