@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use cloudpulse_common::query::{Labels, Series as Fetched};
 use cloudpulse_forecast::anomaly::outlier;
 use cloudpulse_forecast::ensemble::Ensemble;
+use cloudpulse_forecast::known::Known;
 use rayon::prelude::*;
 
 use crate::config::ForecastConfig;
@@ -28,6 +29,8 @@ const REMEMBERED_SECONDS: i64 = 3600;
 pub struct Engine {
     config: Arc<ForecastConfig>,
     ensemble: Ensemble,
+    /// What is known beforehand, for all series.
+    known: Arc<Known>,
     tracked: BTreeMap<Labels, Tracked>,
     shard: Shard,
     /// Time of the first cycle in which restored series still waited for their histories.
@@ -57,7 +60,16 @@ pub struct Made {
 impl Engine {
     /// Returns an engine that knows no series; those of other shards are never taken.
     pub fn new(config: Arc<ForecastConfig>, ensemble: Ensemble, shard: Shard) -> Self {
-        Self { config, ensemble, tracked: BTreeMap::new(), shard, waiting_since: None }
+        let known = Arc::clone(&config.known);
+        Self { config, ensemble, known, tracked: BTreeMap::new(), shard, waiting_since: None }
+    }
+
+    /// Takes what is known beforehand from now on, in place of the holidays of the configuration alone.
+    pub fn know(&mut self, known: &Arc<Known>) {
+        if !Arc::ptr_eq(known, &self.known) {
+            self.known = Arc::clone(known);
+            self.tracked.values_mut().for_each(|tracked| tracked.know(known));
+        }
     }
 
     /// Returns whether no series has a history: a restored one waits for its own.
@@ -73,12 +85,12 @@ impl Engine {
     /// Takes saved series, up to the cap. Returns how many fit; the others start anew with their histories. Those that
     /// the source does not return any more go with the first history that is read.
     pub fn restore(&mut self, saved: Vec<Entry>) -> usize {
-        let Self { config, ensemble, shard, .. } = self;
+        let Self { config, ensemble, known, shard, .. } = self;
         let restored: BTreeMap<Labels, Tracked> = saved
             .into_par_iter()
             .filter(|(labels, _)| shard.owns(labels))
             .filter_map(|(labels, bytes)| {
-                let tracked = Tracked::restore(config, ensemble, &labels, &bytes)?;
+                let tracked = Tracked::restore(config, ensemble, known, &labels, &bytes)?;
                 Some((labels, tracked))
             })
             .collect();
@@ -127,7 +139,7 @@ impl Engine {
     /// Unknown series are taken up to the cap.
     pub fn merge(&mut self, fetched: Vec<Fetched>, end: i64) -> Merged {
         let (kept, dropped) = self.keep(fetched.iter().map(|series| series.labels.clone()));
-        let (config, ensemble) = (&*self.config, &self.ensemble);
+        let (config, ensemble, known) = (&*self.config, &self.ensemble, &self.known);
         let fetched: BTreeMap<Labels, _> = fetched
             .into_iter()
             .map(|series| (without_name(series.labels), series.samples))
@@ -137,7 +149,7 @@ impl Engine {
             let Some(samples) = fetched.get(labels) else { return };
             // A first sample before the start means that older history arrived: start again with it.
             if tracked.has_history() && tracked.is_older(samples, config.step) {
-                *tracked = Tracked::new(config, ensemble, end);
+                *tracked = Tracked::new(config, ensemble, known, end);
             }
             tracked.push(config, samples);
         });
@@ -148,7 +160,7 @@ impl Engine {
                 !self.tracked.contains_key(*labels) && samples.iter().any(|sample| sample.value.is_finite())
             })
             .map(|(labels, samples)| {
-                let mut tracked = Tracked::new(config, ensemble, end);
+                let mut tracked = Tracked::new(config, ensemble, known, end);
                 tracked.push(config, samples);
                 (labels.clone(), tracked)
             })

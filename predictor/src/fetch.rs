@@ -26,6 +26,12 @@ pub fn last_step(now: f64, step: i64) -> i64 {
     (now.floor() as i64).div_euclid(step) * step
 }
 
+/// Returns the distance, in seconds, of the means that the older part of a history is kept as: five minutes, or the step
+/// where that does not divide them.
+pub fn coarse_step(step: i64) -> i64 {
+    (COARSE_SECONDS / step).max(1) * step
+}
+
 /// One range query: first and last time (Unix seconds), and distance of samples in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
@@ -40,7 +46,7 @@ pub struct Piece {
 /// Returns the pieces, ascending in time, of the history up to `end` of a query that returns `series` series, of which
 /// `kept` are forecast: the whole one, or its latest part where the query returns very many.
 pub fn pieces(config: &ForecastConfig, end: i64, series: usize, kept: usize) -> Vec<Piece> {
-    let coarse = (COARSE_SECONDS / config.step).max(1) * config.step;
+    let coarse = coarse_step(config.step);
     let start = (end - config.history).div_euclid(coarse) * coarse;
     let fine = ((end - FINE_SECONDS).div_euclid(coarse) * coarse).max(start);
     let points = (REQUEST_SAMPLES / series.max(1)).clamp(LEAST_POINTS, MAX_POINTS) as i64;

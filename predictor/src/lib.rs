@@ -14,6 +14,7 @@ pub mod fetch;
 pub mod metrics;
 pub mod plot;
 pub mod publish;
+pub mod regressors;
 pub mod remote_read;
 pub mod rows;
 pub mod runner;

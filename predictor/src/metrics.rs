@@ -19,6 +19,10 @@ pub struct Metrics {
     pub series: IntGaugeVec,
     /// Series that the query returns beyond the cap.
     pub series_dropped: IntGaugeVec,
+    /// 1 while a regressor is left out, by forecast and regressor.
+    pub regressor_left_out: IntGaugeVec,
+    /// How far past the forecast's origin a regressor is known; absent while it is left out.
+    pub regressor_ahead: IntGaugeVec,
     /// Bytes that the series of a forecast take.
     pub series_bytes: IntGaugeVec,
     /// Fits that were due but had to wait for a later cycle.
@@ -70,6 +74,20 @@ impl Metrics {
                 Opts::new("series_dropped", "Series of the query that are left out because of max_series."),
                 &forecast,
             )?,
+            regressor_left_out: IntGaugeVec::new(
+                Opts::new(
+                    "regressor_left_out",
+                    "1 while the regressor is left out, because its query does not return exactly one series or fails.",
+                ),
+                &["forecast", "regressor"],
+            )?,
+            regressor_ahead: IntGaugeVec::new(
+                Opts::new(
+                    "regressor_ahead_seconds",
+                    "How far past the last value of the forecast the regressor is known.",
+                ),
+                &["forecast", "regressor"],
+            )?,
             series_bytes: IntGaugeVec::new(
                 Opts::new("series_bytes", "Memory of the series of a forecast."),
                 &forecast,
@@ -109,13 +127,15 @@ impl Metrics {
             ))?,
             registry,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 16] = [
+        let all: [Box<dyn prometheus::core::Collector>; 18] = [
             Box::new(metrics.queries.clone()),
             Box::new(metrics.query_errors.clone()),
             Box::new(metrics.query_seconds.clone()),
             Box::new(metrics.forecast_seconds.clone()),
             Box::new(metrics.series.clone()),
             Box::new(metrics.series_dropped.clone()),
+            Box::new(metrics.regressor_left_out.clone()),
+            Box::new(metrics.regressor_ahead.clone()),
             Box::new(metrics.series_bytes.clone()),
             Box::new(metrics.skipped_fits.clone()),
             Box::new(metrics.last_success.clone()),

@@ -15,6 +15,7 @@ use crate::engine::{Engine, Made};
 use crate::fetch;
 use crate::metrics::Metrics;
 use crate::publish::{Batch, Board};
+use crate::regressors::Regressors;
 use crate::saver::Saver;
 use crate::shard::Shard;
 
@@ -93,6 +94,7 @@ pub async fn run(config: Arc<ForecastConfig>, shared: Shared, mut saver: Option<
     }
     let mut cycle = Cycle {
         engine,
+        regressors: Regressors::new(Arc::clone(&config)),
         config,
         shared,
         fetched_to: None,
@@ -134,6 +136,7 @@ struct Cycle {
     shared: Shared,
     /// Held by one blocking thread at a time; async code reaches it through [`Cycle::with_engine`].
     engine: Arc<Mutex<Engine>>,
+    regressors: Regressors,
     /// End of the last successful fetch.
     fetched_to: Option<i64>,
     /// Time of the last whole fetch that new series asked for.
@@ -149,6 +152,7 @@ impl Cycle {
         let name = self.config.name.clone();
         let metrics = self.shared.metrics.clone();
         let end = fetch::last_step(now - self.config.query_offset as f64, self.config.step);
+        self.fetch_regressors(end).await;
         let started = Instant::now();
         metrics.queries.with_label_values(&[&name]).inc();
         let fetched = self.fetch(end).await;
@@ -186,6 +190,16 @@ impl Cycle {
         self.say_demoted(demoted);
         self.shared.board.put(Batch { config: Arc::clone(&self.config), made_at: end, issued });
         self.shared.progress.done(&name);
+    }
+
+    /// Asks for the regressors that are due, before the series, which are to learn with them from the start.
+    async fn fetch_regressors(&mut self, end: i64) {
+        if self.config.regressors.is_empty() {
+            return;
+        }
+        self.regressors.refresh(&self.shared.client, &self.shared.metrics, end).await;
+        let known = self.regressors.known();
+        let _ = self.with_engine(move |engine| engine.know(&known)).await;
     }
 
     /// Takes in what is new up to `end`; everything at the start, after a long silence, and when series appear.

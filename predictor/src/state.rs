@@ -321,11 +321,11 @@ mod tests {
             damaged(&bytes);
         }
         let mut newer = whole.clone();
-        newer[8] = 2;
+        newer[8] += 1;
         let end = newer.len() - 4;
         let checksum = crc32fast::hash(&newer[..end]).to_le_bytes();
         newer[end..].copy_from_slice(&checksum);
-        assert_eq!(damaged(&newer), "it has format 2, and this program reads 1");
+        assert_eq!(damaged(&newer), format!("it has format {}, and this program reads {FORMAT}", FORMAT + 1));
     }
 
     #[test]

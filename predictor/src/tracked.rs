@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cloudpulse_common::query::{Labels, Sample};
 use cloudpulse_forecast::anomaly::{Cause, Detector};
 use cloudpulse_forecast::ensemble::{AtHorizon, Ensemble};
+use cloudpulse_forecast::known::Known;
 use cloudpulse_forecast::live::{Breaches, INTERVAL_QUANTILES, Scoreboard, Standing};
 use cloudpulse_forecast::tracker::{Schedule, Spec, Tracker};
 use serde::{Deserialize, Serialize};
@@ -61,8 +62,9 @@ struct Anomalies {
 }
 
 impl Tracked {
-    /// Returns a series without history yet; its first one will end at `end` (Unix seconds).
-    pub(crate) fn new(config: &ForecastConfig, ensemble: &Ensemble, end: i64) -> Self {
+    /// Returns a series without history yet; its first one will end at `end` (Unix seconds). `known` is what is known
+    /// beforehand.
+    pub(crate) fn new(config: &ForecastConfig, ensemble: &Ensemble, known: &Arc<Known>, end: i64) -> Self {
         let at = |seconds: i64| (end - seconds).div_euclid(config.step);
         let warmup = Schedule {
             learn_from: at(LEARN_SECONDS),
@@ -72,7 +74,7 @@ impl Tracked {
         };
         let boards = config.horizons.iter().map(|seconds| Scoreboard::new((seconds / config.step) as usize)).collect();
         let breaches = Breaches::new((lead_seconds(config) / config.step) as usize);
-        let tracker = Tracker::new(ensemble, spec(config), warmup);
+        let tracker = Tracker::new(ensemble, spec(config, known), warmup);
         let detector = Detector::new(config.step, config.anomaly);
         let anomalies = Anomalies { detector, score: None, alarms: Vec::new() };
         Self { tracker, first: i64::MAX, boards, breaches, anomalies, issued: i64::MIN, warming: true }
@@ -89,14 +91,20 @@ impl Tracked {
     }
 
     /// Returns the series that was saved; `None` where the bytes do not fit the configuration or this program.
-    pub(crate) fn restore(config: &ForecastConfig, ensemble: &Ensemble, labels: &Labels, saved: &[u8]) -> Option<Self> {
+    pub(crate) fn restore(
+        config: &ForecastConfig,
+        ensemble: &Ensemble,
+        known: &Arc<Known>,
+        labels: &Labels,
+        saved: &[u8],
+    ) -> Option<Self> {
         let Saved { tracker, first, boards, breaches, mut anomalies, issued } = postcard::from_bytes(saved).ok()?;
         anomalies.detector.set_options(config.anomaly);
         let horizons = config.horizons.iter().map(|seconds| (seconds / config.step) as usize);
         if !boards.iter().map(Scoreboard::horizon).eq(horizons) {
             return None;
         }
-        let tracker = Tracker::restore(ensemble, spec(config), live(labels), &tracker)?;
+        let tracker = Tracker::restore(ensemble, spec(config, known), live(labels), &tracker)?;
         Some(Self { tracker, first, boards, breaches, anomalies, issued, warming: false })
     }
 
@@ -111,6 +119,11 @@ impl Tracked {
             issued: self.issued,
         };
         postcard::to_stdvec(&saved).unwrap_or_default()
+    }
+
+    /// Takes what is known beforehand from now on.
+    pub(crate) fn know(&mut self, known: &Arc<Known>) {
+        self.tracker.know(known);
     }
 
     /// Returns whether `samples` begin before all that was pushed.
@@ -252,14 +265,14 @@ fn grid(sample: &Sample, step: i64) -> i64 {
     (sample.timestamp / step as f64).round() as i64
 }
 
-fn spec(config: &ForecastConfig) -> Spec {
+fn spec(config: &ForecastConfig, known: &Arc<Known>) -> Spec {
     Spec {
         step: config.step,
         keep: config.history,
         horizons: horizon_steps(config),
         peaks: config.peak_horizons.iter().map(|seconds| (seconds / config.step) as usize).collect(),
         bounds: config.bounds,
-        known: Arc::clone(&config.known),
+        known: Arc::clone(known),
         model: None,
     }
 }
@@ -346,5 +359,48 @@ mod tests {
             Labels::from([("instance".to_owned(), "a:9100".to_owned()), ("job".to_owned(), "node".to_owned())]);
         assert_eq!(stable_hash(&Labels::new()), 0xcbf2_9ce4_8422_2325, "the offset basis of FNV-1a");
         assert_eq!(stable_hash(&labels), 0xdd23_1e30_1311_ecf8, "shards and saved state depend on it");
+    }
+
+    #[test]
+    fn a_restored_series_follows_a_quantity_as_before_once_it_is_known() {
+        use cloudpulse_forecast::known::Quantity;
+        use cloudpulse_forecast::prophet::plan::SeasonalityMode;
+        const END: i64 = 1_700_000_040;
+        let config = ForecastConfig { publish_models: true, ..built_in().swap_remove(1) };
+        let ensemble = Ensemble::default();
+        let queue = |time: i64| (time.div_euclid(1800) % 3) as f64;
+        let start = END - 43_200;
+        let values = (0..200).map(|i| queue(start + i * 300)).collect();
+        let (name, mode) = ("queue".to_owned(), SeasonalityMode::Additive);
+        let queue_known = Quantity { name, mode, start, step: 300, values, reach: 3600 };
+        let known = Arc::new(Known { events: Vec::new(), quantities: vec![queue_known] });
+        let samples: Vec<Sample> = (start..=END)
+            .step_by(60)
+            .map(|time| Sample {
+                timestamp: time as f64,
+                value: 0.2 + 0.2 * queue(time) + (time / 60 % 7) as f64 * 0.01,
+            })
+            .collect();
+        let mut before = Tracked::new(&config, &ensemble, &known, END);
+        before.push(&config, &samples);
+        before.go_live(&Labels::new());
+        before.refit(|_| true);
+        let saved = before.save();
+        let (nothing, labels) = (Arc::default(), Labels::new());
+        let mut after = Tracked::restore(&config, &ensemble, &nothing, &labels, &saved).unwrap();
+        after.push(&config, &samples);
+        let prophet = |tracked: &mut Tracked| {
+            let issued = tracked.issue(&config, &ensemble, &labels).unwrap();
+            let models = issued.horizons.into_iter().map(|at| at.models);
+            models.map(|models| models.iter().find(|(name, ..)| *name == "prophet").map(|found| found.1)).collect()
+        };
+        let as_before: Vec<Option<f64>> = prophet(&mut before);
+        for (minutes, value) in [5, 10, 15].into_iter().zip(&as_before) {
+            let expected = 0.23 + 0.2 * queue(END + 60 * minutes);
+            assert!(value.is_some_and(|value| (value - expected).abs() < 0.1), "{value:?} against {expected}");
+        }
+        assert_eq!(prophet(&mut after), [None; 3], "not known yet");
+        after.know(&known);
+        assert_eq!(prophet(&mut after), as_before);
     }
 }

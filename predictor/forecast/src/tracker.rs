@@ -36,7 +36,7 @@ pub struct Spec {
     pub peaks: Vec<usize>,
     /// Values that the series can take.
     pub bounds: Bounds,
-    /// What is known of the future beforehand.
+    /// What is known of the future beforehand, at the start.
     pub known: Arc<Known>,
     /// One model alone, by its place in [`Ensemble::names`]; the combination where absent. Its quantiles are calibrated
     /// on its own errors.
@@ -169,6 +169,12 @@ impl Tracker {
     /// Replaces the schedule, for what is pushed from now on.
     pub fn set_schedule(&mut self, schedule: Schedule) {
         self.schedule = schedule;
+    }
+
+    /// Takes what is known beforehand from now on, in place of what the [`Spec`] said.
+    pub fn know(&mut self, known: &Arc<Known>) {
+        self.memories.iter_mut().for_each(|memory| memory.know(known));
+        self.spec.known = Arc::clone(known);
     }
 
     /// Takes the value of the grid point `at`, counted since the epoch; NaN is a gap. Grid points that were left out are

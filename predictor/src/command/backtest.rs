@@ -25,6 +25,8 @@ use crate::plot;
 use crate::rows::{HEADER, Kind, Row, write_csv};
 
 /// Evaluate all models on the past: from each of many origins, forecast with what was known then, and compare.
+///
+/// Holidays and regressors belong to the configuration of serve; this command knows of none.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     #[command(flatten)]

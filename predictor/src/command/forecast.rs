@@ -19,7 +19,8 @@ use crate::rows::{HEADER, Kind, Row, write_csv};
 /// Forecast series once.
 ///
 /// Each step up to the horizon is forecast, with conformal quantiles from the model's own errors over the last day, and
-/// the peak: the highest value until 5m, 10m, 15m, 30m, 1h and the horizon.
+/// the peak: the highest value until 5m, 10m, 15m, 30m, 1h and the horizon. Holidays and regressors belong to the configuration
+/// of serve; this command knows of none.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     #[command(flatten)]

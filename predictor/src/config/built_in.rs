@@ -2,7 +2,7 @@
 
 use cloudpulse_forecast::ensemble::Bounds;
 
-use super::{
+use super::forecast::{
     DEFAULT_HISTORY, DEFAULT_HORIZONS, DEFAULT_MAX_SERIES, DEFAULT_PEAK_HORIZONS, DEFAULT_QUANTILES, DEFAULT_STEP,
     ForecastConfig, PEAK_QUANTILES,
 };
@@ -58,6 +58,7 @@ pub fn built_in() -> Vec<ForecastConfig> {
             anomaly: Default::default(),
             outliers: None,
             known: Default::default(),
+            regressors: Vec::new(),
             query_offset: 0,
         })
         .collect()

@@ -72,7 +72,7 @@ pub(super) fn check_holidays(shapes: &[HolidayShape], zone: Option<&str>, path: 
             events.push(Event { name, occurrences });
         }
     }
-    Known { events }
+    Known { events, quantities: Vec::new() }
 }
 
 /// Start and end of a day, Unix seconds; `None` at the end of all calendars.

@@ -8,8 +8,8 @@ use super::{Entry, Header};
 
 /// First bytes of every state.
 const MAGIC: [u8; 8] = *b"CPSTATE\n";
-/// Changes with the layout of the file around the series.
-pub(super) const FORMAT: u32 = 1;
+/// Changes with the layout of the file, around the series or in them.
+pub(super) const FORMAT: u32 = 2;
 
 /// Writes through a checksum and a count.
 struct Summed<W> {

@@ -43,7 +43,7 @@ pub trait Model: fmt::Debug + Send + Sync {
 
 /// What a model has learnt of one series.
 pub trait Memory: fmt::Debug + Send + Sync {
-    /// Learns what is known beforehand; said once, at the start.
+    /// Learns what is known beforehand; said at the start, and again whenever something else is known.
     fn know(&mut self, _known: &Arc<Known>) {}
 
     /// Takes in the newest grid point of `history`; called once for each, in order.

@@ -1,13 +1,13 @@
 //! Prophet, refitted hourly on five-minute means, alone and with the smoothed level of its own residuals.
 
-mod events;
+mod known;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use self::events::EventCurve;
+use self::known::KnownCurve;
 use super::ses::Smoothed;
 use super::{Memory, Model, restored, saved};
 use crate::history::History;
@@ -50,8 +50,8 @@ struct Seasons {
 type Plans = Arc<Mutex<HashMap<Key, Arc<GridPlan>>>>;
 
 /// Forecasts with Prophet's exact maximum a posteriori on five-minute means, with the seasons that the history speaks for: `prophet` is its curve, `prophet_ses` the
-/// curve plus the smoothed level of the residuals since. Where the history holds events that are known beforehand, the curve is
-/// one with them.
+/// curve plus the smoothed level of the residuals since. Where the history holds events that are known beforehand, or follows
+/// quantities that are, the curve is one with them; it ends where such a quantity is not known any more.
 #[derive(Debug, Default)]
 pub struct Prophet {
     plans: Plans,
@@ -63,7 +63,7 @@ impl Model for Prophet {
     }
 
     fn start(&self, _step: i64, horizons: &[usize]) -> Box<dyn Memory> {
-        let saved = Saved { chosen: None, fit: None, with_events: None, residual: Smoothed::new() };
+        let saved = Saved { chosen: None, fit: None, with_known: None, residual: Smoothed::new() };
         Box::new(Curve::of(self, horizons, saved, None))
     }
 
@@ -95,8 +95,8 @@ struct Curve {
     known: Arc<Known>,
     /// Longest horizon in steps.
     longest: usize,
-    /// Stands in for `fit` where the history holds events.
-    with_events: Option<EventCurve>,
+    /// Stands in for `fit` where the history holds something that is known beforehand.
+    with_known: Option<KnownCurve>,
     residual: Smoothed,
 }
 
@@ -104,7 +104,7 @@ struct Curve {
 struct Saved {
     chosen: Option<(i64, Seasons)>,
     fit: Option<SavedFit>,
-    with_events: Option<EventCurve>,
+    with_known: Option<KnownCurve>,
     residual: Smoothed,
 }
 
@@ -118,15 +118,16 @@ struct SavedFit {
 
 impl Curve {
     fn of(model: &Prophet, horizons: &[usize], saved: Saved, fit: Option<Placed>) -> Self {
-        let Saved { chosen, with_events, residual, .. } = saved;
+        let Saved { chosen, with_known, residual, .. } = saved;
         let longest = horizons.iter().copied().max().unwrap_or(1);
-        Self { plans: Arc::clone(&model.plans), chosen, fit, known: Arc::default(), longest, with_events, residual }
+        Self { plans: Arc::clone(&model.plans), chosen, fit, known: Arc::default(), longest, with_known, residual }
     }
 
-    /// The curve at a grid point, counted since the epoch; NaN where there is none.
-    fn value(&self, history: &History, at: i64) -> f64 {
-        match (&self.with_events, &self.fit) {
-            (Some(curve), _) => curve.value(at * history.step()),
+    /// The curve at a grid point, counted since the epoch, by what is known at `now`; NaN where there is none.
+    fn value(&self, history: &History, at: i64, now: i64) -> f64 {
+        let step = history.step();
+        match (&self.with_known, &self.fit) {
+            (Some(curve), _) => curve.value(at * step, now * step, &self.known),
             (None, Some(fit)) => fit.curve(at),
             (None, None) => f64::NAN,
         }
@@ -136,7 +137,7 @@ impl Curve {
     fn smooth(&mut self, history: &History, now: i64) {
         let mut residual = Smoothed::new();
         for at in (now - RESIDUALS + 1).max(history.first())..=now {
-            let distance = history.get(at).map(|value| value - self.value(history, at));
+            let distance = history.get(at).map(|value| value - self.value(history, at, now));
             if let Some(distance) = distance.filter(|distance| !distance.is_nan()) {
                 residual.add(distance);
             }
@@ -148,14 +149,15 @@ impl Curve {
 impl Memory for Curve {
     fn know(&mut self, known: &Arc<Known>) {
         self.known = Arc::clone(known);
-        if known.events.is_empty() {
-            self.with_events = None;
+        // After a restart quantities are said later than events.
+        if known.is_empty() {
+            self.with_known.take_if(|curve| !curve.has_quantities());
         }
     }
 
     fn advance(&mut self, history: &History) {
         if let Some((now, value)) = history.now().and_then(|now| Some((now, history.get(now)?))) {
-            let distance = value - self.value(history, now);
+            let distance = value - self.value(history, now, now);
             if !distance.is_nan() {
                 self.residual.add(distance);
             }
@@ -164,16 +166,14 @@ impl Memory for Curve {
 
     fn refit(&mut self, history: &History) {
         let Some(now) = history.now() else { return };
-        if !self.known.events.is_empty() {
-            let step = history.step();
-            if self.with_events.as_ref().is_some_and(|curve| !curve.is_old(now * step)) {
-                return;
-            }
-            self.with_events = EventCurve::fit(history, &self.known, self.longest, RESIDUALS * step);
-            if self.with_events.is_some() {
-                self.smooth(history, now);
-                return;
-            }
+        let step = history.step();
+        if self.with_known.as_ref().is_some_and(|curve| !curve.is_due(now * step, &self.known)) {
+            return;
+        }
+        self.with_known = KnownCurve::fit(history, &self.known, self.longest, RESIDUALS * step);
+        if self.with_known.is_some() {
+            self.smooth(history, now);
+            return;
         }
         let valid = history.steps(CHOOSE_SECONDS) as i64;
         let chosen = self.chosen.filter(|(at, _)| now - at < valid).map(|(_, seasons)| seasons);
@@ -189,7 +189,7 @@ impl Memory for Curve {
         let Some(now) = history.now() else { return };
         let level = self.residual.level();
         for (column, horizon) in horizons.iter().enumerate() {
-            let curve = self.value(history, now + *horizon as i64);
+            let curve = self.value(history, now + *horizon as i64, now);
             if curve.is_finite() {
                 out[column] = curve;
                 out[horizons.len() + column] = curve + level;
@@ -204,17 +204,12 @@ impl Memory for Curve {
             first_mean: placed.first_mean,
             width: placed.width,
         });
-        saved(&Saved {
-            chosen: self.chosen,
-            fit,
-            with_events: self.with_events.clone(),
-            residual: self.residual.clone(),
-        })
+        saved(&Saved { chosen: self.chosen, fit, with_known: self.with_known.clone(), residual: self.residual.clone() })
     }
 
     fn heap_bytes(&self) -> usize {
         let fit = self.fit.as_ref().map_or(0, |placed| placed.fit.solution.theta.capacity() * size_of::<f64>());
-        size_of::<Self>() + fit + self.with_events.as_ref().map_or(0, EventCurve::heap_bytes)
+        size_of::<Self>() + fit + self.with_known.as_ref().map_or(0, KnownCurve::heap_bytes)
     }
 }
 

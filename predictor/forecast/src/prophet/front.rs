@@ -55,7 +55,7 @@ pub struct Event<'a> {
 pub struct Quantity<'a> {
     /// A name, its own among the quantities.
     pub name: &'a str,
-    /// Its value at each of the times.
+    /// Its value at each of the times; NaN and infinite values of the past are gaps.
     pub values: &'a [f64],
     /// Whether a unit of it adds to the level or multiplies it.
     pub mode: SeasonalityMode,
@@ -94,26 +94,48 @@ pub enum ForecastError {
 /// The front end keeps its parts in hash maps, but the result does not depend on their order: see [`ExactOptimizer`].
 ///
 /// # Errors
-/// [`ForecastError`] for lists that do not match, times that do not rise, seasons without a period, or no solution.
+/// [`ForecastError`] for lists that do not match, times that do not rise, seasons without a period, a regressor that is NaN
+/// in the future, or no solution.
 pub fn forecast(input: &Input<'_>) -> Result<Vec<f64>, ForecastError> {
     let past = input.values.len().min(input.times.len());
-    let (prophet, future) = (fit(input)?, past..input.times.len());
+    let (fitted, future) = (fit(input)?, past..input.times.len());
     let prediction = PredictionData::new(input.times[future.clone()].to_vec())
         .with_regressors(regressors(input, future.clone()))?
         .with_seasonality_conditions(conditions(input, future))?;
-    Ok(prophet.predict(prediction)?.yhat.point)
+    Ok(fitted.prophet.predict(prediction)?.yhat.point)
 }
 
-/// Returns the curve at any `times` (Unix seconds, rising), past or future, of a model without regressors and with seasons
-/// that always hold.
+/// A model that was fitted.
+#[derive(Debug)]
+pub struct Fit<'a> {
+    prophet: Prophet<ExactOptimizer>,
+    /// Names of the regressors.
+    regressors: Vec<&'a str>,
+}
+
+impl Fit<'_> {
+    /// Returns the curve at any `times` (Unix seconds, rising), past or future, where the regressors have the given values:
+    /// for each of [`Input::regressors`] one value a time.
+    ///
+    /// # Errors
+    /// As [`forecast`]; and with a season that does not always hold, of which nobody says whether it holds at `times`.
+    pub fn curve(&self, times: &[i64], regressors: &[&[f64]]) -> Result<Vec<f64>, ForecastError> {
+        if regressors.len() != self.regressors.len() {
+            let (got, needed) = (regressors.len(), self.regressors.len());
+            return Err(ForecastError::Length { what: "the list of regressors".to_owned(), got, needed });
+        }
+        let values = self.regressors.iter().zip(regressors);
+        let values = values.map(|(name, values)| ((*name).to_owned(), values.to_vec())).collect();
+        let prediction = PredictionData::new(times.to_vec()).with_regressors(values)?;
+        Ok(self.prophet.predict(prediction)?.yhat.point)
+    }
+}
+
+/// Fits the history. A time at which a regressor is unknown (NaN or infinite) is a gap, as one without a value.
 ///
 /// # Errors
-/// As [`forecast`]; with a regressor or a season that does not always hold, whose values at `times` are not known.
-pub fn curve(input: &Input<'_>, times: &[i64]) -> Result<Vec<f64>, ForecastError> {
-    Ok(fit(input)?.predict(PredictionData::new(times.to_vec()))?.yhat.point)
-}
-
-fn fit(input: &Input<'_>) -> Result<Prophet<ExactOptimizer>, ForecastError> {
+/// As [`forecast`].
+pub fn fit<'a>(input: &Input<'a>) -> Result<Fit<'a>, ForecastError> {
     let (all, known) = (input.times.len(), input.values.len());
     if known > all {
         return Err(ForecastError::Length { what: "values".to_owned(), got: known, needed: all });
@@ -123,12 +145,21 @@ fn fit(input: &Input<'_>) -> Result<Prophet<ExactOptimizer>, ForecastError> {
     }
     let mut prophet = prophet(input)?;
     let past = 0..known;
-    let values = input.values.iter().map(|value| if value.is_finite() { *value } else { f64::NAN }).collect();
+    let mut regressors = regressors(input, past.clone());
+    let mut values: Vec<f64> =
+        input.values.iter().map(|value| if value.is_finite() { *value } else { f64::NAN }).collect();
+    for column in regressors.values_mut() {
+        for (value, quantity) in values.iter_mut().zip(column).filter(|(_, quantity)| !quantity.is_finite()) {
+            *value = f64::NAN;
+            // The front end takes no NaN here; it leaves the row out, because its value is one.
+            *quantity = 0.0;
+        }
+    }
     let training = TrainingData::new(input.times[past.clone()].to_vec(), values)?
-        .with_regressors(regressors(input, past.clone()))?
+        .with_regressors(regressors)?
         .with_seasonality_conditions(conditions(input, past))?;
     prophet.fit(training, OptimizeOpts::default())?;
-    Ok(prophet)
+    Ok(Fit { prophet, regressors: input.regressors.iter().map(|quantity| quantity.name).collect() })
 }
 
 /// The model of the input, its lists checked.

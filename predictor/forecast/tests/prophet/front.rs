@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use cloudpulse_forecast::prophet::front::{Event, ForecastError, Input, PartialSeason, Quantity, forecast};
+use cloudpulse_forecast::prophet::front::{Event, ForecastError, Input, PartialSeason, Quantity, fit, forecast};
 use cloudpulse_forecast::prophet::plan::{Season, SeasonalityMode};
 
 use crate::support::series;
@@ -76,6 +76,42 @@ fn a_regressor_multiplies_the_level() {
     let mean = |values: Vec<f64>| values[..384].iter().sum::<f64>() / 384.0;
     let ratio = mean(at(&always)) / mean(at(&never));
     assert!((ratio - 1.5).abs() < 0.05, "{ratio}");
+}
+
+#[test]
+fn where_a_regressor_is_unknown_is_a_gap() {
+    let times = times();
+    let queue: Vec<f64> = (0..times.len()).map(|i| ((i * i) % 17) as f64).collect();
+    let values: Vec<f64> = series(PAST, STEP as f64).iter().zip(&queue).map(|(value, x)| value + 1.5 * x).collect();
+    let at = |values: &[f64], queue: &[f64]| {
+        let regressors = [Quantity { name: "queue", values: queue, mode: ADDITIVE }];
+        forecast(&Input { values, regressors: &regressors, ..plain_input(&times) }).unwrap()
+    };
+    let (mut unknown, mut gaps) = (queue.clone(), values.clone());
+    for i in (0..PAST).filter(|i| i % 7 < 3) {
+        unknown[i] = if i % 2 == 0 { f64::NAN } else { f64::INFINITY };
+        gaps[i] = f64::NAN;
+    }
+    assert_eq!(at(&values, &unknown), at(&gaps, &queue));
+}
+
+#[test]
+fn a_fit_is_asked_for_any_times_and_values_of_its_regressors() {
+    let times = times();
+    let queue: Vec<f64> = (0..times.len()).map(|i| ((i * i) % 17) as f64).collect();
+    let values: Vec<f64> = series(PAST, STEP as f64).iter().zip(&queue).map(|(value, x)| value + 1.5 * x).collect();
+    let regressors = [Quantity { name: "queue", values: &queue, mode: ADDITIVE }];
+    let input = Input { values: &values, regressors: &regressors, ..plain_input(&times) };
+    let fitted = fit(&input).unwrap();
+    assert_eq!(fitted.curve(&times[PAST..], &[&queue[PAST..]]).unwrap(), forecast(&input).unwrap());
+    let between = [times[50] + 17, times[PAST] + 17];
+    let curve = |x: f64| fitted.curve(&between, &[&[x, x]]).unwrap();
+    for (low, high) in curve(2.0).iter().zip(curve(12.0)) {
+        assert!((high - low - 15.0).abs() < 0.3, "{low} {high}");
+    }
+    assert!(matches!(fitted.curve(&between, &[]), Err(ForecastError::Length { got: 0, needed: 1, .. })));
+    assert!(matches!(fitted.curve(&between, &[&[1.0]]), Err(ForecastError::Fit(_))));
+    assert!(matches!(fitted.curve(&between, &[&[1.0, f64::NAN]]), Err(ForecastError::Fit(_))));
 }
 
 #[test]
