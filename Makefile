@@ -30,6 +30,10 @@ test: ## Run all tests: Rust, and the Prometheus rules
 	cargo test --workspace $(CARGO_FLAGS)
 	$(MAKE) --no-print-directory rules
 
+.PHONY: test-gpu
+test-gpu: ## Test the network on wgpu, on Mesa's software Vulkan; builds for minutes the first time
+	scripts/test-gpu.sh
+
 .PHONY: rules
 rules: ## Check and test the Prometheus rules
 	scripts/setup.sh rules

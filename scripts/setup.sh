@@ -7,6 +7,7 @@
 #                             prometheus_client; where Go is there, also VictoriaMetrics (in target/tools/bin)
 #   scripts/setup.sh bench    the same as demo, and node_exporter, Prophet and statsforecast (in target/bench/venv)
 #   scripts/setup.sh bench-lstm  PyTorch (in target/bench/torch)
+#   scripts/setup.sh gpu      Vulkan's loader and Mesa's drivers, of which one computes on the CPU
 #
 # As root, or with sudo that asks no password, it installs what is missing from Debian's packages. Debian's packages start
 # their services, on all addresses; here they are neither started nor enabled, because CloudPulse starts its own on
@@ -48,6 +49,11 @@ find_missing() {
       need_venv target/bench/torch bench/requirements-torch.txt
       continue
     fi
+    if [ "$set" = gpu ]; then
+      need_file libvulkan1 '/usr/lib/*/libvulkan.so.1'
+      need_file mesa-vulkan-drivers '/usr/share/vulkan/icd.d/lvp_icd*.json'
+      continue
+    fi
     need prometheus promtool
     if [ "$set" = rules ]; then continue; fi
     need prometheus prometheus
@@ -87,6 +93,10 @@ need() { # PACKAGE COMMAND...: one of the commands is enough
     names+="${names:+ or }$command"
   done
   lack "$package" "command $names (in PATH)"
+}
+
+need_file() { # PACKAGE PATTERN
+  if ! compgen -G "$2" >/dev/null; then lack "$1" "file $2"; fi
 }
 
 need_module() { # PACKAGE MODULE
@@ -281,7 +291,7 @@ if [ $# -eq 0 ]; then
 fi
 for set in "$@"; do
   case $set in
-    rules | demo | test | bench | bench-lstm) ;;
+    rules | demo | test | bench | bench-lstm | gpu) ;;
     -h | --help)
       usage
       exit

@@ -13,14 +13,18 @@
 //! - [`Shape`], [`Weights`] with [`store`] (safetensors): what a network is;
 //! - [`Inputs`], [`Targets`]: what it is shown;
 //! - [`kernel`]: the quantiles, the loss and its gradient on the CPU, by hand; what serves and trains;
+//! - [`engine`]: the same on the CPU or on a GPU; [`device`]: which of them;
 //! - [`optimiser`]: AdamW, its schedule, the running mean of the weights;
-//! - [`reference`](mod@reference): the same network on burn's tensors, which proves the kernel and can run on a GPU.
+//! - [`reference`](mod@reference): the same network on burn's tensors, which proves the kernel and runs on a GPU.
 
 mod batch;
+pub mod device;
+pub mod engine;
 pub mod kernel;
 pub mod optimiser;
 mod random;
 pub mod reference;
+mod sample;
 mod shape;
 pub mod store;
 #[cfg(test)]

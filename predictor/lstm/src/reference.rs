@@ -1,12 +1,12 @@
 //! The network on burn's tensors: the same mathematics, a line each, with gradients from automatic differentiation.
 //!
-//! It proves [`crate::kernel`], and runs on whatever device burn has: with the Cargo feature `gpu` on a GPU. Device and errors of
-//! burn: where a device fails, burn panics; a caller that uses a GPU guards against that.
+//! It proves [`crate::kernel`], and runs on whatever device burn has: with the Cargo feature `gpu` on a GPU. Where a
+//! device fails burn often panics, so use it through [`crate::engine`], which guards against that.
 
 use burn::module::{Module, Param};
 pub use burn::tensor::Device;
 use burn::tensor::activation::{sigmoid, silu, tanh};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData, Transaction};
 
 use crate::batch::{BatchError, Inputs, Targets};
 use crate::kernel::Loss;
@@ -39,6 +39,9 @@ pub enum ReferenceError {
     /// The device gave what is no weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The device failed, now or since it was last read from.
+    #[error("{0}")]
+    Device(String),
     /// The device gave values of another type.
     #[error("the device gave no 32-bit floats: {0}")]
     Values(String),
@@ -64,11 +67,9 @@ impl Reference {
     /// # Errors
     /// When the device gives no finite 32-bit floats.
     pub fn weights(&self) -> Result<Weights, ReferenceError> {
-        let mut values = Vec::with_capacity(self.shape.count());
-        for tensor in &self.parameters.tensors {
-            values.extend(read(tensor.val().inner())?);
-        }
-        Ok(Weights::from_values(self.shape.clone(), values)?)
+        let tensors = self.parameters.tensors.iter().map(|tensor| tensor.val().inner());
+        let values = read(tensors.fold(Transaction::default(), Transaction::register))?;
+        Ok(Weights::from_values(self.shape.clone(), values.concat())?)
     }
 
     /// Computes what [`crate::kernel::forward`] does: `[W][K][levels]`.
@@ -80,7 +81,7 @@ impl Reference {
         if inputs.windows * inputs.queries == 0 {
             return Ok(Vec::new());
         }
-        read(self.quantiles(inputs).inner())
+        Ok(read(Transaction::default().register(self.quantiles(inputs).inner()))?.concat())
     }
 
     /// Computes what [`crate::kernel::gradient`] does.
@@ -96,15 +97,17 @@ impl Reference {
         }
         let loss = self.loss(inputs, targets, weight);
         let gradients = loss.backward();
-        let mut values = Vec::with_capacity(self.shape.count());
-        for (tensor, spec) in self.parameters.tensors.iter().zip(self.shape.tensors()) {
-            match tensor.val().grad(&gradients) {
-                Some(gradient) => values.extend(read(gradient)?),
-                None => values.resize(spec.range().end, 0.0),
-            }
+        // All in one reading: each waits for the device.
+        let mut reading = Transaction::default().register(loss.inner());
+        for tensor in &self.parameters.tensors {
+            let tensor = tensor.val();
+            let gradient = tensor.grad(&gradients).unwrap_or_else(|| tensor.inner().zeros_like());
+            reading = reading.register(gradient);
         }
-        let mean = read(loss.inner())?.first().map_or(f64::NAN, |&mean| f64::from(mean));
-        Ok((Loss { mean, weight }, values))
+        let values = read(reading)?.concat();
+        let (mean, gradient) =
+            values.split_first().map_or((f64::NAN, &[][..]), |(&mean, rest)| (f64::from(mean), rest));
+        Ok((Loss { mean, weight }, gradient.to_vec()))
     }
 
     fn loss(&self, inputs: &Inputs<'_>, targets: &Targets<'_>, weight: f64) -> Tensor<1> {
@@ -198,8 +201,10 @@ fn matrix(values: &[f32], rows: usize, columns: usize, device: &Device) -> Tenso
     Tensor::from_data(TensorData::new(values.to_vec(), [rows, columns]), device)
 }
 
-fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, ReferenceError> {
-    tensor.into_data().try_to_vec().map_err(|error| ReferenceError::Values(format!("{error:?}")))
+fn read(reading: Transaction) -> Result<Vec<Vec<f32>>, ReferenceError> {
+    let tensors = reading.try_execute().map_err(|error| ReferenceError::Device(format!("{error:?}")))?;
+    let values = |data: TensorData| data.try_into_vec().map_err(|error| ReferenceError::Values(format!("{error:?}")));
+    tensors.into_iter().map(values).collect()
 }
 
 #[cfg(test)]
