@@ -10,8 +10,11 @@ use cloudpulse_forecast::series::{Series, steps};
 use rayon::prelude::*;
 
 use crate::bursty::is_bursty;
+use crate::network::Network;
 use crate::peers::{self, Asked, Target};
 use crate::table;
+
+pub(crate) mod mixing;
 
 /// Minutes ahead.
 const MINUTES: [i64; 4] = [5, 10, 15, 60];
@@ -66,8 +69,8 @@ const GROUPS: [(&str, f64); 4] =
 /// Runs the evaluation and prints it; a folder that is not there is said.
 ///
 /// # Errors
-/// When the folder cannot be read.
-pub(crate) fn run(traces: &Path, origins: usize, with_peers: bool) -> anyhow::Result<()> {
+/// When the folder or the network cannot be read.
+pub(crate) fn run(traces: &Path, origins: usize, network: &Network, with_peers: bool) -> anyhow::Result<()> {
     table::line(&format!(
         "\nAccuracy at 5, 10, 15 and 60 minutes, {origins} origins over the second half of each series"
     ));
@@ -75,10 +78,10 @@ pub(crate) fn run(traces: &Path, origins: usize, with_peers: bool) -> anyhow::Re
         table::line(&format!("SKIPPED: {} is not there; name a folder with --traces", traces.display()));
         return Ok(());
     }
-    let ensemble = Ensemble::default();
+    let ensemble = network.ensemble()?;
     let mut files = files(traces)?;
     files.sort();
-    let measured: Vec<Measured> = files.par_iter().filter_map(|path| measure(&ensemble, path, origins)).collect();
+    let measured: Vec<Measured> = files.par_iter().filter_map(|path| measure(&ensemble, path, origins, None)).collect();
     let skipped = files.len() - measured.len();
     table::line(&format!(
         "  {} series; {skipped} left out (artificial, step above 5 min, or fewer than {LEAST_SAMPLES} samples)",
@@ -200,7 +203,8 @@ fn load(path: &Path) -> Option<Series> {
     Some(series)
 }
 
-fn measure(ensemble: &Ensemble, path: &Path, count: usize) -> Option<Measured> {
+/// `model` is one of the models, to measure it alone.
+fn measure(ensemble: &Ensemble, path: &Path, count: usize, model: Option<&str>) -> Option<Measured> {
     let name = path.file_stem()?.to_string_lossy().into_owned();
     let set = path.parent()?.file_name()?.to_string_lossy().into_owned();
     if name.starts_with("artificial") {
@@ -222,8 +226,9 @@ fn measure(ensemble: &Ensemble, path: &Path, count: usize) -> Option<Measured> {
     let mut origins: Vec<usize> = many.iter().chain(&few).copied().collect();
     origins.sort_unstable();
     origins.dedup();
-    let request = Request { horizons: &horizons, quantiles: &QUANTILES, bounds: Bounds::default(), model: None };
     let place = |model: &str| ensemble.names().iter().position(|name| *name == model);
+    let model = model.and_then(place);
+    let request = Request { horizons: &horizons, quantiles: &QUANTILES, bounds: Bounds::default(), model };
     let (persistence, seasonal, median) = (place("persistence")?, place("seasonal_naive_day")?, place("median_2h")?);
     let mut sums: Vec<Sums> = horizons.iter().map(|_| Sums::default()).collect();
     let mut covered = [Coverage::default(); 3];

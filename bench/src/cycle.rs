@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use cloudpulse_common::query::{Sample, Series};
 use cloudpulse_forecast::ensemble::{Bounds, Ensemble};
+use cloudpulse_lstm::member;
 use cloudpulse_predictor::config::{ForecastConfig, built_in};
 use cloudpulse_predictor::engine::Engine;
 use cloudpulse_predictor::fetch::pieces;
@@ -45,7 +46,7 @@ const BAR_SERIES: usize = 10_000;
 pub(crate) async fn run(sizes: &[usize], program_only: bool) -> anyhow::Result<()> {
     table::line("\nCycle of the predictor, five-minute series of 14 days, all cores of this machine");
     if !program_only {
-        engine_table(sizes);
+        engine_table(sizes, &member::ensemble()?);
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let build = ["build", "--quiet", "--release", "-p", "cloudpulse-predictor"];
@@ -90,7 +91,7 @@ struct Measured {
     bytes: usize,
 }
 
-fn engine_table(sizes: &[usize]) {
+fn engine_table(sizes: &[usize], ensemble: &Ensemble) {
     let mut rows = vec![
         ["engine alone", "learn 14 d: s", "all refitted + forecast: s", "usual cycle: s", "ms a series", "kB a series"]
             .map(str::to_owned)
@@ -98,7 +99,7 @@ fn engine_table(sizes: &[usize]) {
     ];
     let mut verdict = String::new();
     for size in sizes {
-        let Measured { learn, refit, steady, bytes } = engine(*size);
+        let Measured { learn, refit, steady, bytes } = engine(*size, ensemble);
         let (middle, least, most) = table::spread(&steady);
         rows.push(vec![
             format!("{size} series"),
@@ -123,9 +124,9 @@ fn engine_table(sizes: &[usize]) {
     table::line(&verdict);
 }
 
-fn engine(size: usize) -> Measured {
+fn engine(size: usize, ensemble: &Ensemble) -> Measured {
     let config = Arc::new(config(size));
-    let mut engine = Engine::new(Arc::clone(&config), Ensemble::default(), Shard::WHOLE);
+    let mut engine = Engine::new(Arc::clone(&config), ensemble.clone(), Shard::WHOLE);
     let mut learn = 0.0;
     for piece in pieces(&config, END, size, size) {
         let fetched = generated(size, piece.from, piece.to, piece.step);

@@ -10,10 +10,12 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use cloudpulse_forecast::ensemble::Ensemble;
 use cloudpulse_lstm::kernel::{self, Scratch};
 use cloudpulse_lstm::optimiser::{AdamW, Settings, Step};
+#[cfg(feature = "burn")]
 use cloudpulse_lstm::reference::{Device, Reference};
-use cloudpulse_lstm::{Inputs, Shape, Targets, Weights};
+use cloudpulse_lstm::{Inputs, Shape, Targets, Weights, corpus, member};
 use cloudpulse_testkit::binary::workspace_root;
 use serde_json::{Value, json};
 
@@ -21,7 +23,7 @@ use crate::table;
 
 const TRAIN_WINDOWS: usize = 256;
 const INFER_WINDOWS: usize = 10_000;
-const QUERIES: usize = 6;
+const QUERIES: usize = corpus::QUERIES;
 const THREADS: [usize; 2] = [1, 2];
 /// Turns of each peer, and repetitions in a turn; their median stands for the turn.
 const ROUNDS: usize = 9;
@@ -31,40 +33,24 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// PyTorch takes at least this many times longer.
 const MIN_RATIO: f64 = 1.0;
 
-const SHAPE: Shape = Shape {
-    anchors: 6,
-    quantile_anchors: 4,
-    query: 24,
-    window: 32,
-    coarse_tokens: 12,
-    coarse_width: 8,
-    fine_tokens: 12,
-    fine_width: 8,
-    embed: 32,
-    hidden: 32,
-    width: 96,
-    levels: 9,
-    recurrent: true,
-};
-
 /// Runs the comparison and prints it.
 ///
 /// # Errors
 /// When PyTorch is installed but fails. Where it is not there that is said.
 pub(crate) fn run() -> anyhow::Result<()> {
+    let shape = member::shape(&Ensemble::default(), true);
     table::line(&format!(
         "\nMixing network: {} weights, {} tokens, {QUERIES} queries a window; wall time",
-        SHAPE.count(),
-        SHAPE.tokens()
+        shape.count(),
+        shape.tokens()
     ));
     let heading = ["what", "threads", "ours", "PyTorch", "ratio", "burn"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     let mut least = f64::INFINITY;
-    let (train, infer) = (Drawn::new(TRAIN_WINDOWS), Drawn::new(INFER_WINDOWS));
-    let reference = Reference::new(&Weights::init(SHAPE, 1)?, &Device::flex());
+    let (train, infer) = (Drawn::new(&shape, TRAIN_WINDOWS), Drawn::new(&shape, INFER_WINDOWS));
     for threads in THREADS {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-        let mut torch = Torch::start(threads)?;
+        let mut torch = Torch::start(&shape, threads)?;
         for (request, drawn) in [("train", &train), ("infer", &infer)] {
             let mut work = Work::new(drawn, request == "train")?;
             pool.install(|| work.run())?;
@@ -80,18 +66,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
                     std::thread::sleep(PAUSE);
                 }
             }
-            let burn = if threads == 1 {
-                let mut run = || -> anyhow::Result<()> {
-                    match request {
-                        "train" => drop(black_box(reference.gradient(&drawn.inputs(), &drawn.targets())?)),
-                        _ => drop(black_box(reference.forward(&drawn.inputs())?)),
-                    }
-                    Ok(())
-                };
-                milliseconds(&[median(&mut run)?])
-            } else {
-                String::new()
-            };
+            let burn = if threads == 1 { burn(drawn, request == "train")? } else { String::new() };
             let (middle, low, high) = table::spread(&ratios);
             let (theirs, ratio) = match peer[..] {
                 [] => ("skipped".to_owned(), String::new()),
@@ -107,7 +82,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
     table::print(&rows);
     table::line("  Medians, with the least and most of the turns. Training is loss, gradient and a step of AdamW.");
-    table::line("  burn's flex, for information: without the step, with as many threads as it likes.");
+    table::line(
+        "  burn's flex, for information, where built with --features burn: without the step, with as many threads as it likes.",
+    );
     if least.is_finite() {
         let verdict = if least >= MIN_RATIO { "met" } else { "MISSED" };
         table::line(&format!("  bar: at least as fast as PyTorch throughout ({least:.1}×): {verdict}"));
@@ -115,6 +92,27 @@ pub(crate) fn run() -> anyhow::Result<()> {
         table::line("  SKIPPED: PyTorch is not installed; run scripts/setup.sh bench-lstm");
     }
     Ok(())
+}
+
+/// Time of burn's flex for the same.
+#[cfg(feature = "burn")]
+fn burn(drawn: &Drawn, train: bool) -> anyhow::Result<String> {
+    let reference = Reference::new(&Weights::init(drawn.shape.clone(), 1)?, &Device::flex());
+    let seconds = median(|| {
+        if train {
+            drop(black_box(reference.gradient(&drawn.inputs(), &drawn.targets())?));
+        } else {
+            drop(black_box(reference.forward(&drawn.inputs())?));
+        }
+        Ok(())
+    })?;
+    Ok(milliseconds(&[seconds]))
+}
+
+#[cfg(not(feature = "burn"))]
+#[allow(clippy::unnecessary_wraps, reason = "as the other one")]
+fn burn(_drawn: &Drawn, _train: bool) -> anyhow::Result<String> {
+    Ok("not built".to_owned())
 }
 
 fn milliseconds(seconds: &[f64]) -> String {
@@ -150,9 +148,10 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn new(drawn: &'a Drawn, train: bool) -> anyhow::Result<Self> {
-        let weights = Weights::init(SHAPE, 1)?;
+        let shape = &drawn.shape;
+        let weights = Weights::init(shape.clone(), 1)?;
         let optimiser = AdamW::new(Settings::default(), &weights);
-        let count = if train { SHAPE.count() } else { drawn.windows * QUERIES * SHAPE.levels };
+        let count = if train { shape.count() } else { drawn.windows * QUERIES * shape.levels };
         Ok(Self { drawn, train, weights, optimiser, scratch: Scratch::default(), output: vec![0.0; count] })
     }
 
@@ -173,6 +172,7 @@ impl<'a> Work<'a> {
 /// A drawn batch, a third of its anchors unknown.
 #[derive(Debug)]
 struct Drawn {
+    shape: Shape,
     windows: usize,
     coarse: Vec<f32>,
     fine: Vec<f32>,
@@ -187,7 +187,7 @@ struct Drawn {
 }
 
 impl Drawn {
-    fn new(windows: usize) -> Self {
+    fn new(shape: &Shape, windows: usize) -> Self {
         let mut state = 1_u64;
         // Knuth's MMIX generator; its high bits do for filling arrays.
         let mut uniform = move || {
@@ -197,20 +197,21 @@ impl Drawn {
         let mut draw = |count: usize| (0..count).map(|_| uniform()).collect::<Vec<f32>>();
         let rows = windows * QUERIES;
         let known = |drawn: Vec<f32>| drawn.into_iter().map(|value| f32::from(value > -0.33)).collect::<Vec<f32>>();
-        let known_anchors = known(draw(rows * SHAPE.anchors));
-        let quantile_known = known(draw(rows * SHAPE.quantile_anchors));
+        let known_anchors = known(draw(rows * shape.anchors));
+        let quantile_known = known(draw(rows * shape.quantile_anchors));
         let anchor = draw(known_anchors.len()).iter().zip(&known_anchors).map(|(value, known)| value * known).collect();
-        let own = SHAPE.quantile_anchors;
-        let is_known = |at: usize| quantile_known[at / (own * SHAPE.levels) * own + at % own];
+        let own = shape.quantile_anchors;
+        let is_known = |at: usize| quantile_known[at / (own * shape.levels) * own + at % own];
         let quantile_anchor =
-            draw(rows * SHAPE.levels * own).into_iter().enumerate().map(|(at, value)| value * is_known(at));
+            draw(rows * shape.levels * own).into_iter().enumerate().map(|(at, value)| value * is_known(at));
         let quantile_anchor = quantile_anchor.collect();
         Self {
+            shape: shape.clone(),
             windows,
-            coarse: draw(windows * SHAPE.coarse_tokens * SHAPE.coarse_width),
-            fine: draw(windows * SHAPE.fine_tokens * SHAPE.fine_width),
-            window: draw(windows * SHAPE.window),
-            query: draw(rows * SHAPE.query),
+            coarse: draw(windows * shape.coarse_tokens * shape.coarse_width),
+            fine: draw(windows * shape.fine_tokens * shape.fine_width),
+            window: draw(windows * shape.window),
+            query: draw(rows * shape.query),
             anchor,
             known: known_anchors,
             quantile_anchor,
@@ -250,7 +251,7 @@ struct Torch {
 
 impl Torch {
     /// Starts PyTorch and waits until it is warm; `None` where it is not installed.
-    fn start(threads: usize) -> anyhow::Result<Option<Self>> {
+    fn start(shape: &Shape, threads: usize) -> anyhow::Result<Option<Self>> {
         let root = workspace_root();
         let python = root.join("target/bench/torch/bin/python");
         if !python.exists() {
@@ -258,19 +259,19 @@ impl Torch {
         }
         let file = root.join("target/bench/lstm.json");
         let config = json!({
-            "anchors": SHAPE.anchors,
-            "quantile_anchors": SHAPE.quantile_anchors,
-            "query": SHAPE.query,
-            "window": SHAPE.window,
-            "coarse_tokens": SHAPE.coarse_tokens,
-            "coarse_width": SHAPE.coarse_width,
-            "fine_tokens": SHAPE.fine_tokens,
-            "fine_width": SHAPE.fine_width,
-            "embed": SHAPE.embed,
-            "hidden": SHAPE.hidden,
-            "width": SHAPE.width,
-            "levels": SHAPE.levels,
-            "recurrent": SHAPE.recurrent,
+            "anchors": shape.anchors,
+            "quantile_anchors": shape.quantile_anchors,
+            "query": shape.query,
+            "window": shape.window,
+            "coarse_tokens": shape.coarse_tokens,
+            "coarse_width": shape.coarse_width,
+            "fine_tokens": shape.fine_tokens,
+            "fine_width": shape.fine_width,
+            "embed": shape.embed,
+            "hidden": shape.hidden,
+            "width": shape.width,
+            "levels": shape.levels,
+            "recurrent": shape.recurrent,
             "queries": QUERIES,
             "train_windows": TRAIN_WINDOWS,
             "infer_windows": INFER_WINDOWS,

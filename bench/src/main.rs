@@ -9,6 +9,7 @@ mod bursty;
 mod cycle;
 mod exporter;
 mod lstm;
+mod network;
 mod peers;
 mod speed;
 mod table;
@@ -16,6 +17,8 @@ mod table;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+
+use crate::network::Network;
 
 /// Measure CloudPulse beside its peers.
 #[derive(Debug, Parser)]
@@ -29,6 +32,9 @@ struct Args {
     /// Origins in each series of the accuracy benchmark.
     #[arg(long, default_value_t = 120, global = true, value_name = "N")]
     origins: usize,
+    /// Network that mixes the models in the accuracy benchmark: none, bundled, or a file of weights.
+    #[arg(long, default_value = "bundled", global = true, value_name = "WHICH")]
+    network: Network,
 }
 
 #[derive(Debug, Subcommand)]
@@ -39,6 +45,12 @@ enum Which {
     Speed,
     /// The network that mixes forecasts beside PyTorch: training step, forecasts. Only when named.
     Lstm,
+    /// What the network brings on traces: with it, without it, alone, fine-tuned. Only when named.
+    Mixing {
+        /// Further networks to compare, as `cloudpulse-predictor pretrain` writes them.
+        #[arg(value_name = "FILE")]
+        networks: Vec<PathBuf>,
+    },
     /// The predictor's cycle for 100, 1,000 and 10,000 series: time, CPU, memory.
     Cycle {
         /// Numbers of series.
@@ -61,7 +73,7 @@ enum Which {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
-    let Args { which, traces, origins } = Args::parse();
+    let Args { which, traces, origins, network } = Args::parse();
     if matches!(&which, None | Some(Which::Exporter)) {
         exporter::run().await?;
     }
@@ -71,14 +83,17 @@ async fn main() -> anyhow::Result<()> {
     if matches!(which, Some(Which::Lstm)) {
         lstm::run()?;
     }
+    if let Some(Which::Mixing { networks }) = &which {
+        accuracy::mixing::run(&traces, origins, networks)?;
+    }
     match &which {
         None => cycle::run(&[100, 1000, 10_000], false).await?,
         Some(Which::Cycle { series, program_only }) => cycle::run(series, *program_only).await?,
         Some(_) => {}
     }
     match &which {
-        None => accuracy::run(&traces, origins, false)?,
-        Some(Which::Accuracy { peers }) => accuracy::run(&traces, origins, *peers)?,
+        None => accuracy::run(&traces, origins, &network, false)?,
+        Some(Which::Accuracy { peers }) => accuracy::run(&traces, origins, &network, *peers)?,
         Some(_) => {}
     }
     match which {

@@ -1,7 +1,7 @@
 //! What two CloudPulse programs share, and nothing else.
 //!
 //! Two reasons to be in here: a name or format that crosses a process boundary (`names`, `exposition`, `query`,
-//! `duration`, `config`), and the bootstrap that every program needs (`telemetry`, `server`, `shutdown`). Nothing in here
+//! `duration`, `config`), and the bootstrap that every program needs (`telemetry`, `server`, `shutdown`, `token`). Nothing in here
 //! knows of collectors, models or replicas.
 
 #[cfg(feature = "config")]
@@ -14,3 +14,4 @@ pub mod query;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;
+pub mod token;

@@ -8,11 +8,13 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use cloudpulse_common::duration::PromDuration;
 use cloudpulse_common::telemetry::{self, LogArgs};
+use cloudpulse_common::token::TokenFile;
 use cloudpulse_common::{config::Findings, shutdown};
+use cloudpulse_lstm::device::Wanted;
 use tokio::net::TcpListener;
 
 use crate::clock::Clock;
-use crate::command::{anomalies, backtest, forecast, serve};
+use crate::command::{anomalies, backtest, forecast, models, pretrain, serve};
 use crate::config::{Config, duration_label};
 use crate::shard::Shard;
 
@@ -40,6 +42,11 @@ enum Command {
     Backtest(backtest::Args),
     // Described by its arguments, at length.
     Anomalies(anomalies::Args),
+    /// List and show the networks that were fine-tuned, or ask a running predictor for another.
+    #[command(subcommand)]
+    Models(models::Command),
+    /// Make the weights of the bundled LSTM again, from synthetic series alone.
+    Pretrain(pretrain::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -78,6 +85,15 @@ struct ServeArgs {
     /// the end of the host name, as in a StatefulSet.
     #[arg(long, env = "CLOUDPULSE_PREDICTOR_SHARD", value_name = "I/N|auto")]
     shard: Option<String>,
+    /// File with the token that POST /api/v1/retrain must bring; without it nothing can be written.
+    #[arg(long, env = "CLOUDPULSE_PREDICTOR_API_TOKEN_FILE", value_name = "FILE")]
+    api_token_file: Option<PathBuf>,
+    /// Threads that fine-tune networks in the background, at the lowest priority.
+    #[arg(long, env = "CLOUDPULSE_PREDICTOR_FINE_TUNE_THREADS", value_name = "N", default_value_t = 1)]
+    fine_tune_threads: usize,
+    /// What they are computed on: cpu, gpu, or auto for a GPU where there is one and the program was built for it.
+    #[arg(long, env = "CLOUDPULSE_PREDICTOR_DEVICE", value_name = "DEVICE", default_value_t)]
+    device: Wanted,
     /// Number of predictors for --shard auto.
     #[arg(long, env = "CLOUDPULSE_PREDICTOR_SHARDS", value_name = "N", requires = "shard")]
     shards: Option<u64>,
@@ -129,6 +145,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Forecast(args) => forecast::run(args).await,
             Command::Backtest(args) => backtest::run(args).await,
             Command::Anomalies(args) => anomalies::run(args).await,
+            Command::Models(command) => models::run(command).await,
+            Command::Pretrain(args) => pretrain::run(&args),
             Command::Check(args) => check(&args.config),
         }
     })
@@ -136,8 +154,20 @@ fn run(command: Command) -> anyhow::Result<()> {
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let shard = args.shard()?;
-    let ServeArgs { config, prometheus, listen, replay_from, replay_speed, threads, state_dir, state_interval, .. } =
-        args;
+    let ServeArgs {
+        config,
+        prometheus,
+        listen,
+        replay_from,
+        replay_speed,
+        threads,
+        state_dir,
+        state_interval,
+        api_token_file,
+        fine_tune_threads,
+        device,
+        ..
+    } = args;
     anyhow::ensure!(replay_speed >= 1.0, "--replay-speed must be at least 1");
     let clock = replay_from.map_or(Clock::Wall, |from| Clock::replay(from, replay_speed));
     let mut config = match config {
@@ -152,7 +182,14 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     }
     let shutdown = shutdown::on_signal()?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
-    let settings = serve::Settings { clock, shard, state: state_dir.map(|folder| (folder, state_interval.0)) };
+    let settings = serve::Settings {
+        clock,
+        shard,
+        state: state_dir.map(|folder| (folder, state_interval.0)),
+        tokens: TokenFile::new(api_token_file),
+        fine_tuning_threads: fine_tune_threads,
+        device,
+    };
     serve::run(config, settings, listener, shutdown).await
 }
 

@@ -11,12 +11,15 @@ use serde::Deserialize;
 mod built_in;
 mod forecast;
 mod known;
+mod lstm;
 mod regressor;
 mod unusual;
 
 pub use built_in::built_in;
+pub(crate) use forecast::is_name;
 pub use forecast::{ForecastConfig, PEAK_QUANTILES};
 use forecast::{ForecastShape, check_forecast};
+pub use lstm::Lstm;
 pub use regressor::Regressor;
 pub use unusual::Outliers;
 

@@ -11,13 +11,14 @@ use cloudpulse_common::query::{Labels, Series as Fetched};
 use cloudpulse_forecast::anomaly::outlier;
 use cloudpulse_forecast::ensemble::Ensemble;
 use cloudpulse_forecast::known::Known;
+use cloudpulse_lstm::tuning::Past;
 use rayon::prelude::*;
 
 use crate::config::ForecastConfig;
 use crate::publish::Issued;
 use crate::shard::Shard;
 use crate::state::Entry;
-use crate::tracked::Tracked;
+use crate::tracked::{Tracked, stable_hash};
 
 /// A series that is silent for this many steps has vanished: one step may be late, two are not.
 const VANISHED_STEPS: i64 = 2;
@@ -55,6 +56,8 @@ pub struct Made {
     pub skipped_fits: usize,
     /// Published labels and horizon in seconds of the forecasts for which a baseline stands in.
     pub demoted: BTreeSet<(Labels, i64)>,
+    /// What the network counts, mean over series and horizons; absent where it says nothing.
+    pub network_weight: Option<f64>,
 }
 
 impl Engine {
@@ -216,7 +219,22 @@ impl Engine {
                 losing.map(|at| (series.labels.clone(), at.seconds))
             })
             .collect();
-        Made { issued, skipped_fits: skipped.into_inner(), demoted }
+        let weights: Vec<f64> =
+            issued.iter().flat_map(|series| &series.horizons).filter_map(|at| at.network_weight).collect();
+        let network_weight = (!weights.is_empty()).then(|| weights.iter().sum::<f64>() / weights.len() as f64);
+        Made { issued, skipped_fits: skipped.into_inner(), demoted, network_weight }
+    }
+
+    /// Returns the pasts of up to `count` series, which ones by `seed`.
+    pub fn pasts(&self, count: usize, seed: u64) -> Vec<Past> {
+        let mut chosen: Vec<(u64, &Tracked)> = self
+            .tracked
+            .iter()
+            .filter(|(_, tracked)| tracked.is_live())
+            .map(|(labels, tracked)| ((stable_hash(labels) ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15), tracked))
+            .collect();
+        chosen.sort_unstable_by_key(|(order, _)| *order);
+        chosen.into_iter().take(count).filter_map(|(_, tracked)| tracked.past()).collect()
     }
 
     /// Makes all fits of all series due.

@@ -4,6 +4,7 @@
 //! [`remote_read`] (the curve at future timestamps), driven by [`runner`]. The commands `forecast` and `backtest` use the
 //! same models on files or a query, without a server. The models themselves are the crate `cloudpulse-forecast`.
 
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod command;
@@ -22,3 +23,4 @@ pub mod saver;
 pub mod shard;
 pub mod state;
 mod tracked;
+pub mod tuner;

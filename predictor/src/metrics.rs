@@ -39,6 +39,16 @@ pub struct Metrics {
     pub state_restored: IntGaugeVec,
     /// Saved states that were not whole.
     pub state_damaged: IntCounterVec,
+    /// Fine-tunings of the network, by forecast and result.
+    pub fine_tunings: IntCounterVec,
+    /// How long they took.
+    pub fine_tuning_seconds: HistogramVec,
+    /// Unix time at which the network in use was fine-tuned; 0 for the bundled one.
+    pub network_made: GaugeVec,
+    /// Loss of a network on the newest windows at the last fine-tuning, by forecast and weights.
+    pub network_loss: GaugeVec,
+    /// What the network counts in the forecasts, mean over series and horizons.
+    pub network_weight: GaugeVec,
     /// Unix time of the start.
     pub started: Gauge,
     /// Time of a remote-read answer.
@@ -120,6 +130,36 @@ impl Metrics {
                 Opts::new("state_damaged_total", "Saved states that were not whole and were put aside."),
                 &forecast,
             )?,
+            fine_tunings: IntCounterVec::new(
+                Opts::new("fine_tunings_total", "Fine-tunings of the network by result; only \"kept\" changes it."),
+                &["forecast", "result"],
+            )?,
+            fine_tuning_seconds: HistogramVec::new(
+                HistogramOpts::new("fine_tuning_duration_seconds", "Time of one fine-tuning, in the background.")
+                    .buckets(prometheus::exponential_buckets(1.0, 2.0, 11)?),
+                &forecast,
+            )?,
+            network_made: GaugeVec::new(
+                Opts::new(
+                    "network_fine_tuned_timestamp_seconds",
+                    "Unix time at which the network in use was fine-tuned; 0 for the bundled one.",
+                ),
+                &forecast,
+            )?,
+            network_loss: GaugeVec::new(
+                Opts::new(
+                    "network_loss_ratio",
+                    "Quantile loss on the newest windows at the last fine-tuning, as a share of persistence's error.",
+                ),
+                &["forecast", "weights"],
+            )?,
+            network_weight: GaugeVec::new(
+                Opts::new(
+                    "network_weight_ratio",
+                    "What the network counts in the forecasts beside the other models, mean over series and horizons.",
+                ),
+                &forecast,
+            )?,
             started: Gauge::new("start_timestamp_seconds", "Unix time of the start.")?,
             remote_read_seconds: Histogram::with_opts(seconds(
                 "remote_read_duration_seconds",
@@ -127,7 +167,7 @@ impl Metrics {
             ))?,
             registry,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 18] = [
+        let all: [Box<dyn prometheus::core::Collector>; 23] = [
             Box::new(metrics.queries.clone()),
             Box::new(metrics.query_errors.clone()),
             Box::new(metrics.query_seconds.clone()),
@@ -144,6 +184,11 @@ impl Metrics {
             Box::new(metrics.state_errors.clone()),
             Box::new(metrics.state_restored.clone()),
             Box::new(metrics.state_damaged.clone()),
+            Box::new(metrics.fine_tunings.clone()),
+            Box::new(metrics.fine_tuning_seconds.clone()),
+            Box::new(metrics.network_made.clone()),
+            Box::new(metrics.network_loss.clone()),
+            Box::new(metrics.network_weight.clone()),
             Box::new(metrics.started.clone()),
             Box::new(metrics.remote_read_seconds.clone()),
         ];

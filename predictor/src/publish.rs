@@ -48,6 +48,8 @@ pub struct PublishedHorizon {
     pub standing: Option<Standing>,
     /// The baseline that stands in for the combination, where that lost to it.
     pub demoted_to: Option<&'static str>,
+    /// What the network counts in the forecast, from 0 to 1; absent where it says nothing.
+    pub network_weight: Option<f64>,
 }
 
 /// The forecasts of one configuration entry.
@@ -293,6 +295,7 @@ mod tests {
             models: vec![("ses", 0.5, None), ("holt", 0.5, Some(-1.0))],
             standing: Some(standing),
             demoted_to: Some("persistence"),
+            network_weight: Some(0.5),
         }];
         let (peaks, path) = (vec![(300, vec![0.75])], Vec::new());
         let issued = vec![Issued {

@@ -18,6 +18,7 @@ use crate::publish::{Batch, Board};
 use crate::regressors::Regressors;
 use crate::saver::Saver;
 use crate::shard::Shard;
+use crate::tuner::Tuner;
 
 /// Before the first success a failed fetch is tried again this soon.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
@@ -85,8 +86,18 @@ impl Progress {
     }
 }
 
-/// Forecasts `config` again and again until `shutdown`, from the state and to the state that `saver` keeps, if any.
-pub async fn run(config: Arc<ForecastConfig>, shared: Shared, mut saver: Option<Saver>, shutdown: CancellationToken) {
+/// Forecasts `config` again and again until `shutdown`, from the state and to the state that `saver` keeps, if any; `tuner`
+/// fine-tunes the network that mixes its models, if there is one.
+pub async fn run(
+    config: Arc<ForecastConfig>,
+    shared: Shared,
+    mut saver: Option<Saver>,
+    mut tuner: Option<Tuner>,
+    shutdown: CancellationToken,
+) {
+    if let Some(tuner) = &mut tuner {
+        tuner.restore();
+    }
     let engine = Engine::new(Arc::clone(&config), shared.ensemble.clone(), shared.shard);
     let engine = Arc::new(Mutex::new(engine));
     if let Some(saver) = &mut saver {
@@ -112,6 +123,9 @@ pub async fn run(config: Arc<ForecastConfig>, shared: Shared, mut saver: Option<
         if let Some(saver) = &mut saver {
             saver.save_if_due(&cycle.engine).await;
         }
+        if let Some(tuner) = tuner.as_mut().filter(|_| cycle.fetched_to.is_some()) {
+            tuner.turn(&cycle.engine, cycle.shared.clock.now()).await;
+        }
         let interval = cycle.config.interval as f64;
         let clock = cycle.shared.clock;
         let pause = match cycle.fetched_to {
@@ -125,6 +139,9 @@ pub async fn run(config: Arc<ForecastConfig>, shared: Shared, mut saver: Option<
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep(pause) => {}
         }
+    }
+    if let Some(tuner) = tuner {
+        tuner.finish().await;
     }
     if let Some(saver) = saver {
         saver.finish(&cycle.engine).await;
@@ -179,12 +196,15 @@ impl Cycle {
         else {
             return;
         };
-        let Made { issued, skipped_fits, demoted } = made;
+        let Made { issued, skipped_fits, demoted, network_weight } = made;
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         metrics.forecast_seconds.with_label_values(&[&name]).observe(started.elapsed().as_secs_f64());
         metrics.series.with_label_values(&[&name]).set(count(issued.len()));
         metrics.series_bytes.with_label_values(&[&name]).set(count(bytes));
         metrics.skipped_fits.with_label_values(&[&name]).inc_by(skipped_fits as u64);
+        if let Some(weight) = network_weight {
+            metrics.network_weight.with_label_values(&[&name]).set(weight);
+        }
         metrics.last_success.with_label_values(&[&name]).set(self.shared.clock.now());
         tracing::debug!(forecast = %name, series = issued.len(), seconds = started.elapsed().as_secs_f64(), "forecast");
         self.say_demoted(demoted);

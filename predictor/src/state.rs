@@ -1,6 +1,8 @@
-//! What was learnt, over a restart: saved series in, numbered files out; and back, from the newest file that is whole.
+//! What was learnt, over a restart: saved series and networks in, numbered files out; and back, from the newest file that is
+//! whole.
 //!
-//! Each forecast has a folder with its last [`KEPT`] states, `<number>.state`. A state is written to a temporary file,
+//! Each forecast has a folder with its last [`KEPT`] states, and in it one with as many networks ([`crate::tuner`]): files
+//! `<number>.state`. A state is written to a temporary file,
 //! synced, renamed, and its folder synced: at any moment at least the last finished one is there in full. A file that is
 //! not whole is put aside as `<number>.damaged`, and the one before it is taken. The histories of the series are not in
 //! it: they are read again from where they came.
@@ -12,9 +14,11 @@ mod format;
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use cloudpulse_common::query::Labels;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ForecastConfig;
@@ -42,22 +46,39 @@ pub struct Header {
     pub learned_to: i64,
 }
 
-/// A state that was read in full.
+/// What stands before the weights of a network that was fine-tuned. Losses are shares of persistence's error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NetworkHeader {
+    /// Name of the forecast whose series it learnt from.
+    pub forecast: String,
+    /// When it was made, Unix seconds.
+    pub made_at: i64,
+    /// Series that it learnt from.
+    pub series: usize,
+    /// Windows to train, to stop and to compare on.
+    pub windows: [usize; 3],
+    /// Training steps.
+    pub steps: usize,
+    /// Loss on the newest windows: of the bundled weights, of those before, of these.
+    pub losses: [f64; 3],
+}
+
+/// A state that was read in full; its header says what it is of.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct Loaded<H = Header> {
     /// Its number.
     pub number: u64,
     /// What it is of.
-    pub header: Header,
-    /// The series.
+    pub header: H,
+    /// The series; of a network one, with its weights.
     pub entries: Vec<Entry>,
 }
 
 /// What reading the states of a forecast found.
-#[derive(Debug, Default)]
-pub struct Found {
+#[derive(Debug)]
+pub struct Found<H = Header> {
     /// The newest state that is whole and fits; absent where there is none.
-    pub loaded: Option<Loaded>,
+    pub loaded: Option<Loaded<H>>,
     /// Files that were not whole and are put aside, each with what is wrong.
     pub damaged: Vec<(PathBuf, String)>,
     /// Why whole states were not taken.
@@ -107,16 +128,25 @@ impl StateFolder {
     pub fn store(&self, forecast: &str) -> io::Result<Store> {
         Store::open(self.root.join(folder_name(forecast)))
     }
+
+    /// Returns the store of a forecast's networks.
+    ///
+    /// # Errors
+    /// As [`StateFolder::store`].
+    pub fn networks(&self, forecast: &str) -> io::Result<Store<NetworkHeader>> {
+        Store::open(self.root.join(folder_name(forecast)).join(NETWORKS))
+    }
 }
 
 /// The states of one forecast.
 #[derive(Debug)]
-pub struct Store {
+pub struct Store<H = Header> {
     folder: PathBuf,
     next: u64,
+    of: PhantomData<fn(H)>,
 }
 
-impl Store {
+impl<H: Serialize + DeserializeOwned> Store<H> {
     /// Opens the states in `folder`, which is made where it is not there. What an interrupted write left is removed.
     ///
     /// # Errors
@@ -130,7 +160,7 @@ impl Store {
         }
         let newest = [STATE, DAMAGED].iter().map(|ending| numbered(&folder, ending)).collect::<io::Result<Vec<_>>>()?;
         let next = newest.into_iter().flatten().max().map_or(1, |number| number + 1);
-        Ok(Self { folder, next })
+        Ok(Self { folder, next, of: PhantomData })
     }
 
     /// Writes a state, one entry after the other, and returns once it is on the disk. States beyond the newest [`KEPT`]
@@ -138,11 +168,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be written, or an entry is an error; the earlier ones stay as they are.
-    pub fn write(
-        &mut self,
-        header: &Header,
-        entries: impl IntoIterator<Item = io::Result<Entry>>,
-    ) -> io::Result<Written> {
+    pub fn write(&mut self, header: &H, entries: impl IntoIterator<Item = io::Result<Entry>>) -> io::Result<Written> {
         let number = self.next;
         let temporary = self.folder.join(format!("{number}{TEMPORARY}"));
         let written = write_file(&temporary, header, entries)
@@ -166,8 +192,8 @@ impl Store {
     ///
     /// # Errors
     /// When the folder cannot be listed. A file that cannot be read counts as damaged.
-    pub fn read(&self, fits: impl Fn(&Header) -> Option<String>) -> io::Result<Found> {
-        let mut found = Found::default();
+    pub fn read(&self, fits: impl Fn(&H) -> Option<String>) -> io::Result<Found<H>> {
+        let mut found = Found { loaded: None, damaged: Vec::new(), unfit: Vec::new() };
         for number in numbered(&self.folder, STATE)?.into_iter().rev() {
             let path = self.path(number, STATE);
             match read_file(&path) {
@@ -203,6 +229,8 @@ impl Store {
     }
 }
 
+/// Folder of the networks in that of a forecast.
+const NETWORKS: &str = "lstm";
 const STATE: &str = ".state";
 const TEMPORARY: &str = ".state.tmp";
 const DAMAGED: &str = ".damaged";
@@ -229,6 +257,57 @@ pub fn unfit(header: &Header, config: &ForecastConfig, now: f64) -> Option<Strin
     } else {
         None
     }
+}
+
+/// A network as it was read: its header and weights, or what is wrong with the file.
+pub type ReadNetwork = Result<(NetworkHeader, Vec<u8>), String>;
+
+/// Returns the numbers, headers and weights of the networks of a forecast under `root`, the oldest first, whoever holds the
+/// folder; what is not whole is said in place of the header.
+///
+/// # Errors
+/// When the folder is there and cannot be listed.
+pub fn list_networks(root: &Path, forecast: &str) -> io::Result<Vec<(u64, ReadNetwork)>> {
+    let folder = root.join(folder_name(forecast)).join(NETWORKS);
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let read = |number: u64| {
+        let (header, mut entries) = read_file(&folder.join(format!("{number}{STATE}")))?;
+        let (_, weights) = entries.pop().ok_or("it holds no weights")?;
+        Ok((header, weights))
+    };
+    Ok(numbered(&folder, STATE)?.into_iter().map(|number| (number, read(number))).collect())
+}
+
+/// Returns the forecasts that have a folder under `root`, by name.
+///
+/// # Errors
+/// When it cannot be listed.
+pub fn list_forecasts(root: &Path) -> io::Result<Vec<String>> {
+    let mut found: Vec<String> =
+        names(root)?.iter().filter(|name| root.join(name).is_dir()).map(|name| forecast_name(name)).collect();
+    found.sort();
+    Ok(found)
+}
+
+/// Returns the forecast whose [`folder_name`] it is.
+fn forecast_name(folder: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), folder.as_bytes());
+    while let [first, after @ ..] = rest {
+        let code = after.get(..2).and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
+        match code.filter(|_| *first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Returns a name that is safe for a folder and differs for each forecast.
@@ -283,7 +362,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_old_states_go() {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = Store::open(folder.path().to_owned()).unwrap();
+        let mut store = Store::<Header>::open(folder.path().to_owned()).unwrap();
         assert!(store.read(|_| None).unwrap().loaded.is_none());
         for count in 1..=8 {
             let written = store.write(&header(count as i64), written(entries(count))).unwrap();
@@ -291,7 +370,7 @@ mod tests {
             assert_eq!(written, Written { number: count as u64, bytes: length });
         }
         assert_eq!(files(folder.path()), ["4.state", "5.state", "6.state", "7.state", "8.state"]);
-        let found = Store::open(folder.path().to_owned()).unwrap().read(|_| None).unwrap();
+        let found = Store::<Header>::open(folder.path().to_owned()).unwrap().read(|_| None).unwrap();
         let loaded = found.loaded.unwrap();
         assert_eq!((loaded.number, loaded.header, loaded.entries), (8, header(8), entries(8)));
         assert!(found.damaged.is_empty() && found.unfit.is_empty());
@@ -300,7 +379,7 @@ mod tests {
     #[test]
     fn any_damage_is_found_and_the_state_before_it_taken() {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = Store::open(folder.path().to_owned()).unwrap();
+        let mut store = Store::<Header>::open(folder.path().to_owned()).unwrap();
         store.write(&header(2), written(entries(2))).unwrap();
         let whole = fs::read(folder.path().join("1.state")).unwrap();
         let newest = folder.path().join("2.state");
@@ -331,7 +410,7 @@ mod tests {
     #[test]
     fn damaged_files_are_bounded_and_their_numbers_not_used_again() {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = Store::open(folder.path().to_owned()).unwrap();
+        let mut store = Store::<Header>::open(folder.path().to_owned()).unwrap();
         for _ in 0..5 {
             store.write(&header(1), written(entries(1))).unwrap();
         }
@@ -339,13 +418,17 @@ mod tests {
             fs::write(folder.path().join(format!("{number}.state")), b"not a state").unwrap();
         }
         fs::write(folder.path().join("6.state.tmp"), b"interrupted").unwrap();
-        let store = Store::open(folder.path().to_owned()).unwrap();
+        let store = Store::<Header>::open(folder.path().to_owned()).unwrap();
         let found = store.read(|_| None).unwrap();
         assert!(found.loaded.is_none());
         assert_eq!(found.damaged.len(), 5);
         assert_eq!(files(folder.path()), ["3.damaged", "4.damaged", "5.damaged"]);
         assert_eq!(
-            Store::open(folder.path().to_owned()).unwrap().write(&header(1), written(entries(1))).unwrap().number,
+            Store::<Header>::open(folder.path().to_owned())
+                .unwrap()
+                .write(&header(1), written(entries(1)))
+                .unwrap()
+                .number,
             6
         );
     }
@@ -375,7 +458,7 @@ mod tests {
     #[test]
     fn an_unfit_state_gives_way_to_an_older_one_that_fits() {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = Store::open(folder.path().to_owned()).unwrap();
+        let mut store = Store::<Header>::open(folder.path().to_owned()).unwrap();
         store.write(&header(1), written(entries(1))).unwrap();
         store.write(&Header { fingerprint: 8, ..header(1) }, written(entries(1))).unwrap();
         let found = store.read(|header| (header.fingerprint != 7).then(|| "another".to_owned())).unwrap();
@@ -386,7 +469,7 @@ mod tests {
     #[test]
     fn a_write_that_fails_half_way_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = Store::open(folder.path().to_owned()).unwrap();
+        let mut store = Store::<Header>::open(folder.path().to_owned()).unwrap();
         store.write(&header(1), written(entries(1))).unwrap();
         let broken = written(entries(3)).chain([Err(io::Error::other("the engine is gone"))]);
         assert_eq!(store.write(&header(2), broken).unwrap_err().to_string(), "the engine is gone");

@@ -8,7 +8,9 @@ use cloudpulse_forecast::anomaly::{Cause, Detector};
 use cloudpulse_forecast::ensemble::{AtHorizon, Ensemble};
 use cloudpulse_forecast::known::Known;
 use cloudpulse_forecast::live::{Breaches, INTERVAL_QUANTILES, Scoreboard, Standing};
+use cloudpulse_forecast::series::Series;
 use cloudpulse_forecast::tracker::{Schedule, Spec, Tracker};
+use cloudpulse_lstm::tuning::Past;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ForecastConfig;
@@ -20,8 +22,12 @@ const LEARN_SECONDS: i64 = 4 * 86_400;
 const SCORE_SECONDS: i64 = 129_600;
 /// Meanwhile fits are made this often: that costs a tenth of what the usual ones would.
 const WARMUP_REFIT_SECONDS: i64 = 7200;
+/// And the network is scored at one origin in so many.
+const WARMUP_NETWORK: i64 = 4;
 /// Fits of different series are spread over this time.
 const SPREAD_SECONDS: u64 = 3600;
+/// One of so many parts of what is kept at the step is not learnt from: before it stand means of five minutes.
+const COARSE_SHARE: i64 = 4;
 /// Points of the published curve between which it is interpolated.
 const PATH_KNOTS: i64 = 12;
 
@@ -70,6 +76,7 @@ impl Tracked {
             learn_from: at(LEARN_SECONDS),
             score_from: at(SCORE_SECONDS),
             least_refit_seconds: WARMUP_REFIT_SECONDS,
+            network_every: WARMUP_NETWORK,
             ..Schedule::REPLAY
         };
         let boards = config.horizons.iter().map(|seconds| Scoreboard::new((seconds / config.step) as usize)).collect();
@@ -239,6 +246,18 @@ impl Tracked {
         (end - count + 1..=end).map(|at| self.tracker.history().get(at).unwrap_or(f64::NAN)).collect()
     }
 
+    /// Returns what is kept of the series to learn from, from its first known value on; `None` before any.
+    pub(crate) fn past(&self) -> Option<Past> {
+        let history = self.tracker.history();
+        let (now, width) = (history.now()?, history.width());
+        let from = history.first_bucket() * width;
+        let values: Vec<f64> = (from..=now).map(|at| history.near(at).unwrap_or(f64::NAN)).collect();
+        // Where older values are kept as means, errors need some time to become what they are at the step.
+        let coarse = if width > 1 { history.first() + (now - history.first()) / COARSE_SHARE } else { from };
+        let first = usize::try_from(coarse - from).unwrap_or(0);
+        Some(Past { series: Series::new(from * history.step(), history.step(), values).ok()?, first })
+    }
+
     /// Returns the bytes that the series takes.
     pub(crate) fn bytes(&self) -> usize {
         self.tracker.bytes()
@@ -325,7 +344,14 @@ fn published(
         }
     }
     let demoted_to = entry.demoted.then(|| entry.combined.first().map_or("", |place| names[*place]));
-    PublishedHorizon { seconds, quantiles: entry.quantiles[..own].to_vec(), models, standing, demoted_to }
+    PublishedHorizon {
+        seconds,
+        quantiles: entry.quantiles[..own].to_vec(),
+        models,
+        standing,
+        demoted_to,
+        network_weight: entry.network_weight,
+    }
 }
 
 /// Published horizons and the knots of the curve, in steps, ascending. The curve reaches past the longest horizon by one

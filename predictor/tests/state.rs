@@ -131,7 +131,7 @@ async fn a_restarted_predictor_goes_on_where_it_was() {
     assert!(value(&last, "cloudpulse_predictor_state_written_timestamp_seconds{forecast=\"load\"}").is_some());
     assert!(first.process().stop().unwrap().success(), "{}", first.process().log_tail());
     let stopped = value(&last, MADE_AT).unwrap();
-    let store = Store::open(restarts.folder.path().join("state/load")).unwrap();
+    let store = Store::<Header>::open(restarts.folder.path().join("state/load")).unwrap();
     let saved = store.read(|_| None).unwrap().loaded.unwrap();
     assert!(saved.number >= 2 && saved.header.learned_to as f64 >= stopped, "the end is saved too: {:?}", saved.header);
 
@@ -185,7 +185,7 @@ fn state(number: u64) -> (Header, Vec<Entry>) {
 
 /// Writes states as fast as it can, and says of each one on the disk that it is there; never returns.
 fn write_for_ever(folder: PathBuf) -> ! {
-    let mut store = Store::open(folder).unwrap();
+    let mut store = Store::<Header>::open(folder).unwrap();
     // As a predictor would: from what is there.
     let mut number = store.read(|_| None).unwrap().loaded.map_or(1, |loaded| loaded.number + 1);
     let mut stdout = std::io::stdout();
@@ -243,7 +243,7 @@ fn a_whole_state_survives_kill_9_at_any_moment() {
 
         let names = std::fs::read_dir(folder.path()).unwrap();
         interrupted += names.filter(|entry| entry.as_ref().unwrap().path().extension().unwrap() == "tmp").count();
-        let found = Store::open(folder.path().to_owned()).unwrap().read(|_| None).unwrap();
+        let found = Store::<Header>::open(folder.path().to_owned()).unwrap().read(|_| None).unwrap();
         assert!(found.damaged.is_empty(), "round {round}: {:?}", found.damaged);
         let loaded = found.loaded.unwrap();
         assert!(loaded.number >= acknowledged, "round {round}: {} after {acknowledged}", loaded.number);

@@ -42,7 +42,7 @@ impl Transport {
     /// When the URL, a header, or a secret's file is unusable.
     pub(super) fn new(config: &ClientConfig, timeout: Duration) -> anyhow::Result<Self> {
         // Fails only where a provider was installed before, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        install_tls();
         if let Some((path, message)) = config.findings().into_iter().next() {
             anyhow::bail!("{path}{}{message}", if path.is_empty() { "" } else { ": " });
         }
@@ -142,6 +142,17 @@ fn material(config: &ClientConfig) -> anyhow::Result<Material> {
         authorities: tls.ca_file.as_deref().map(read).transpose()?,
         identity: identity.transpose()?,
     })
+}
+
+/// Takes ring for TLS, unless the program took another.
+fn install_tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Returns the beginnings of a plain HTTP client, for what is not Prometheus.
+pub fn http_client() -> reqwest::ClientBuilder {
+    install_tls();
+    reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT)
 }
 
 fn build(config: &ClientConfig, timeout: Duration, material: &Material) -> anyhow::Result<reqwest::Client> {

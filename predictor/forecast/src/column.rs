@@ -12,14 +12,15 @@ use crate::combination::Weighting;
 use crate::conformal;
 use crate::history::History;
 use crate::live::BaselinePlaces;
+use crate::network::LEVELS;
+use crate::tails::Tails;
+use window::Window;
 
-/// Resolved errors that make the quantiles: a day of scored origins, so that quiet nights and busy noons both count.
-const CALIBRATION_ERRORS: usize = 288;
+mod window;
+
 /// Errors of forecasts that overlap are alike: at a long horizon they are taken this many to a horizon, so that the window
 /// reaches over as many days as it takes.
 const ERRORS_PER_HORIZON: usize = 12;
-/// A spaced window holds fewer errors, but this many: it reaches back over more days, not to when little was known.
-const LEAST_WINDOW: usize = 72;
 /// Until there are as many, all errors are taken.
 const MIN_SPACED: usize = 40;
 /// With fewer there are no quantiles.
@@ -36,6 +37,14 @@ const JUDGE_RATE: f64 = 1.0 / 288.0;
 /// It is demoted above the first ratio of its error to the better baseline's, and taken back below the second.
 const DEMOTE: f64 = 1.05;
 const RECOVER: f64 = 1.0;
+/// How far the intervals follow the network, where it expects another spread than usual: 0 is not at all, 1 wholly.
+const TRUST: f64 = 0.5;
+/// They grow and shrink by this factor at most.
+const MOST_SCALE: f64 = 4.0;
+/// How sharply the network and the combination are told apart by their errors.
+const SHARPNESS: f64 = 10.0;
+/// Resolved forecasts that a mean error remembers: about a day, and about three hours.
+const RECENT: [f32; 2] = [288.0, 36.0];
 
 /// The resolved past of one horizon.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,7 +52,12 @@ pub(crate) struct Column {
     pub(crate) horizon: i64,
     pending: VecDeque<Pending>,
     weighting: Weighting,
+    /// Mean absolute errors of the combination and of the network where both said something, over about a day.
+    rivals: Rivals,
+    /// Divided by the scale at their time.
     errors: Window,
+    /// Usual spread that the network expects, below and above; NaN before any.
+    usual: [f32; 2],
     /// Of the resolved errors one in so many makes the quantiles.
     spacing: u32,
     /// Forecasts that have resolved.
@@ -51,15 +65,47 @@ pub(crate) struct Column {
     /// The watched quantiles as corrected.
     corrected: [f64; WATCHED.len()],
     judged: Judged,
+    /// Mean absolute errors of the models and the combination, over [`RECENT`]; NaN where none has resolved.
+    recent: [Vec<f32>; 2],
+    /// Quantiles of the combination's errors.
+    tails: Tails,
+}
+
+/// What was said of one horizon.
+#[derive(Debug, Clone)]
+pub(crate) struct Said {
+    /// What each model forecasts, the network as the last where there is one; NaN where one says nothing.
+    pub(crate) models: Vec<f64>,
+    /// Their combination, without the network.
+    pub(crate) combination: f64,
+    /// The forecast itself.
+    pub(crate) point: f64,
+    /// What the network counts in it beside the combination, from 0 to 1; `None` where it says nothing.
+    pub(crate) network_weight: Option<f64>,
+    /// How far below and above the point the network expects the values to lie; NaN without a network.
+    pub(crate) spread: [f64; 2],
+    /// The quantiles of the network around its median; NaN without one.
+    pub(crate) network: [f64; LEVELS.len()],
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Pending {
     at: i64,
+    combination: f64,
     point: f64,
+    /// See [`Column::scale`].
+    scale: [f32; 2],
     /// The watched quantiles as they would have been issued; NaN where unknown.
     quantiles: [f32; WATCHED.len()],
     models: Vec<f32>,
+}
+
+/// Mean absolute errors over about a day.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Rivals {
+    combination: f64,
+    network: f64,
+    count: u32,
 }
 
 /// Mean absolute errors of the combination and of the baselines, over about a day.
@@ -78,12 +124,27 @@ impl Column {
             horizon: horizon as i64,
             pending: VecDeque::new(),
             weighting: Weighting::new(models),
+            rivals: Rivals::default(),
+            usual: [f32::NAN; 2],
             errors: Window::new(spacing(horizon, stride)),
             spacing: spacing(horizon, stride),
             resolved: 0,
             corrected: WATCHED,
             judged: Judged::default(),
+            recent: [vec![f32::NAN; models + 1], vec![f32::NAN; models + 1]],
+            tails: Tails::default(),
         }
+    }
+
+    /// Returns the quantiles of the combination's errors, at the levels of a network; NaN while too little is known.
+    pub(crate) fn tails(&self) -> [f64; LEVELS.len()] {
+        self.tails.quantiles()
+    }
+
+    /// Returns the mean absolute errors of the models and, as the last, of the combination: over about a day and about
+    /// three hours. NaN where none has resolved.
+    pub(crate) const fn recent(&self) -> &[Vec<f32>; 2] {
+        &self.recent
     }
 
     pub(crate) fn models(&self) -> usize {
@@ -96,10 +157,39 @@ impl Column {
     }
 
     /// Notes a forecast made at the grid point `at`; its error is learnt later.
-    pub(crate) fn issue(&mut self, at: i64, models: &[f64], point: f64) {
-        let quantiles = WATCHED.map(|quantile| (point + self.offset(quantile)) as f32);
-        let models = models.iter().map(|value| *value as f32).collect();
-        self.pending.push_back(Pending { at, point, quantiles, models });
+    pub(crate) fn issue(&mut self, at: i64, said: &Said) {
+        let scale = self.scale(said);
+        for (usual, spread) in self.usual.iter_mut().zip(said.spread) {
+            let spread = spread as f32;
+            if spread.is_finite() {
+                *usual = if usual.is_finite() { *usual + (spread - *usual) / RECENT[0] } else { spread };
+            }
+        }
+        let quantiles = WATCHED.map(|quantile| (said.point + self.offset(quantile, scale)) as f32);
+        let models = said.models.iter().map(|value| *value as f32).collect();
+        let scale = scale.map(|scale| scale as f32);
+        self.pending.push_back(Pending {
+            at,
+            combination: said.combination,
+            point: said.point,
+            scale,
+            quantiles,
+            models,
+        });
+    }
+
+    /// Returns by how much errors below and above the point are expected to be larger than usual, going by the network; 1
+    /// without one.
+    pub(crate) fn scale(&self, said: &Said) -> [f64; 2] {
+        std::array::from_fn(|side| {
+            let ratio = said.spread[side] / f64::from(self.usual[side]);
+            if ratio.is_finite() { ratio.powf(TRUST).clamp(1.0 / MOST_SCALE, MOST_SCALE) } else { 1.0 }
+        })
+    }
+
+    /// Returns what the network counts in the forecast beside the combination, from 0 to 1.
+    pub(crate) fn network_weight(&self) -> f64 {
+        self.rivals.network_weight()
     }
 
     /// Learns from the forecasts whose time has come.
@@ -116,7 +206,26 @@ impl Column {
         if !pending.point.is_finite() {
             return;
         }
-        self.weighting.learn(&pending.models, pending.point, actual);
+        let pool = self.weighting.models();
+        let Pending { combination, point, .. } = *pending;
+        self.weighting.learn(&pending.models[..pool], combination, actual);
+        if let Some(network) = pending.models.get(pool).filter(|network| network.is_finite()) {
+            self.rivals.add((combination - actual).abs(), (f64::from(*network) - actual).abs());
+        }
+        let forecasts = pending.models[..pool].iter().map(|value| f64::from(*value)).chain([combination]);
+        for (place, value) in forecasts.enumerate() {
+            let error = (value - actual).abs() as f32;
+            for (mean, memory) in self.recent.iter_mut().zip(RECENT) {
+                if error.is_finite() {
+                    let mean = &mut mean[place];
+                    // The first few count alike.
+                    let rate = (1.0 / (self.resolved as f32 + 1.0)).max(1.0 / memory);
+                    *mean = if mean.is_finite() { *mean + rate * (error - *mean) } else { error };
+                }
+            }
+        }
+        let mean = self.recent[0].last().copied().unwrap_or(f32::NAN);
+        self.tails.learn((actual - combination) as f32, mean);
         for ((corrected, quantile), value) in self.corrected.iter_mut().zip(WATCHED).zip(pending.quantiles) {
             if value.is_finite() {
                 let below = if actual <= f64::from(value) { 1.0 } else { 0.0 };
@@ -129,10 +238,12 @@ impl Column {
         }
         self.resolved = self.resolved.wrapping_add(1);
         if self.calibrated_on() < MIN_SPACED || self.resolved.is_multiple_of(self.spacing) {
-            self.errors.push((actual - pending.point) as f32);
+            let error = actual - point;
+            let scale = pending.scale[usize::from(error > 0.0)];
+            self.errors.push(error as f32 / scale);
         }
         let error = |model: usize| (f64::from(pending.models[model]) - actual).abs();
-        self.judged.add((actual - pending.point).abs(), error(baselines.persistence), error(baselines.seasonal_naive));
+        self.judged.add((actual - point).abs(), error(baselines.persistence), error(baselines.seasonal_naive));
     }
 
     /// Returns what each model counts, where `models` are their forecasts; see [`Weighting::weights`].
@@ -148,14 +259,15 @@ impl Column {
 
     /// Returns the distance of `quantile` from the point, by conformal calibration on the resolved errors and the adaptive
     /// correction; NaN where too little is known.
-    pub(crate) fn offset(&self, quantile: f64) -> f64 {
+    pub(crate) fn offset(&self, quantile: f64, scale: [f64; 2]) -> f64 {
         if quantile == 0.5 {
             return 0.0;
         }
         if self.errors.sorted.len() < LEAST_CALIBRATION_ERRORS {
             return f64::NAN;
         }
-        conformal::offset(&self.errors.sorted, self.correct(quantile)).unwrap_or(f64::NAN)
+        let offset = conformal::offset(&self.errors.sorted, self.correct(quantile)).unwrap_or(f64::NAN);
+        offset * scale[usize::from(offset > 0.0)]
     }
 
     /// The corrected quantile: between watched ones by straight lines, beyond them in proportion to the tail.
@@ -177,7 +289,29 @@ impl Column {
     /// Returns the bytes that are held on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
         let pending = size_of::<Pending>() + self.models() * size_of::<f32>();
-        self.pending.capacity() * pending + self.weighting.heap_bytes() + CALIBRATION_ERRORS * 8
+        let recent = self.recent.iter().map(|means| means.capacity() * size_of::<f32>()).sum::<usize>();
+        self.pending.capacity() * pending + self.weighting.heap_bytes() + recent + window::MOST * 8
+    }
+}
+
+impl Rivals {
+    fn add(&mut self, combination: f64, network: f64) {
+        self.count = self.count.saturating_add(1);
+        let rate = JUDGE_RATE.max(1.0 / f64::from(self.count));
+        self.combination += rate * (combination - self.combination);
+        self.network += rate * (network - self.network);
+    }
+
+    fn network_weight(&self) -> f64 {
+        if self.network <= 0.0 || self.combination <= 0.0 {
+            // Who is never wrong is right; of two such, and of two that nothing is known of, each counts.
+            return match (self.combination > 0.0, self.network > 0.0) {
+                (true, _) => 1.0,
+                (_, true) => 0.0,
+                _ => 0.5,
+            };
+        }
+        1.0 / (1.0 + (self.network / self.combination).powf(SHARPNESS))
     }
 }
 
@@ -216,36 +350,6 @@ fn spacing(horizon: usize, stride: usize) -> u32 {
     (horizon / (stride * ERRORS_PER_HORIZON)).max(1) as u32
 }
 
-/// The last errors, in order of time and of size.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Window {
-    most: usize,
-    ring: VecDeque<f32>,
-    sorted: Vec<f32>,
-}
-
-impl Window {
-    fn new(spacing: u32) -> Self {
-        let most = (CALIBRATION_ERRORS / spacing as usize).max(LEAST_WINDOW);
-        Self { most, ring: VecDeque::new(), sorted: Vec::new() }
-    }
-
-    fn push(&mut self, error: f32) {
-        if !error.is_finite() {
-            return;
-        }
-        if self.ring.len() == self.most
-            && let Some(oldest) = self.ring.pop_front()
-        {
-            let place = self.sorted.partition_point(|value| value.total_cmp(&oldest).is_lt());
-            self.sorted.remove(place);
-        }
-        self.ring.push_back(error);
-        let place = self.sorted.partition_point(|value| value.total_cmp(&error).is_lt());
-        self.sorted.insert(place, error);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,10 +364,64 @@ mod tests {
         for at in 0..count {
             history.push(0, actual(at));
             column.resolve(&history, at, BASELINES);
-            let models = forecasts(at);
-            column.issue(at, &models, models[2]);
+            column.issue(at, &said(forecasts(at).to_vec(), [f64::NAN; 2]));
         }
         column
+    }
+
+    /// The third model is the combination; a fourth the network, which is left out of it.
+    fn said(models: Vec<f64>, spread: [f64; 2]) -> Said {
+        Said {
+            combination: models[2],
+            point: models[2],
+            models,
+            network_weight: None,
+            spread,
+            network: [f64::NAN; LEVELS.len()],
+        }
+    }
+
+    #[test]
+    fn the_network_counts_for_what_it_was_worth() {
+        let weight = |network: f64, combination: f64| {
+            let mut history = History::new(300, 14 * 86_400);
+            let mut column = Column::new(1, 1, 3);
+            for at in 0..100 {
+                history.push(0, 0.0);
+                column.resolve(&history, at, BASELINES);
+                column.issue(at, &said(vec![9.0, 9.0, combination, network], [1.0; 2]));
+            }
+            column.network_weight()
+        };
+        assert!(weight(1.0, 2.0) > 0.99 && weight(2.0, 1.0) < 0.01);
+        assert!((weight(3.0, 3.0) - 0.5).abs() < 1e-9);
+        assert_eq!([weight(0.0, 1.0), weight(1.0, 0.0), weight(0.0, 0.0)], [1.0, 0.0, 0.5]);
+        assert_eq!(
+            weight(f64::NAN, 1.0),
+            0.5,
+            "nothing is known of it; what it says counts nothing where it is silent"
+        );
+    }
+
+    #[test]
+    fn errors_are_measured_in_the_spread_that_was_expected() {
+        // Calm and wild by turns, and the network knows which.
+        let mut history = History::new(300, 14 * 86_400);
+        let mut column = Column::new(1, 1, 3);
+        let wild = |at: i64| if at / 10 % 2 == 0 { 1.0 } else { 9.0 };
+        for at in 0..600_i64 {
+            let sign = [1.0, -1.0, 0.4, -0.4][at.rem_euclid(4) as usize];
+            history.push(0, sign * wild(at - 1));
+            column.resolve(&history, at, BASELINES);
+            column.issue(at, &said(vec![0.0; 4], [wild(at); 2]));
+        }
+        let upper = |spread: f64| {
+            let said = said(vec![0.0; 4], [spread; 2]);
+            column.offset(0.9, column.scale(&said))
+        };
+        assert!(upper(9.0) > 2.5 * upper(1.0), "{} {}", upper(9.0), upper(1.0));
+        assert_eq!(upper(f64::NAN), column.offset(0.9, [1.0; 2]), "without a network all are alike");
+        assert!(upper(1e9) <= MOST_SCALE * upper(f64::NAN), "whatever it says");
     }
 
     #[test]
@@ -306,8 +464,8 @@ mod tests {
         #[test]
         fn quantiles_never_cross(errors in proptest::collection::vec(-1e6_f64..1e6, 20..400), a in 0.001_f64..0.999, b in 0.001_f64..0.999) {
             let column = resolved(errors.len() as i64, |_| [0.0; 3], |at| errors[at as usize]);
-            prop_assert!(column.offset(a.min(b)) <= column.offset(a.max(b)));
-            prop_assert!(column.offset(0.5) == 0.0);
+            prop_assert!(column.offset(a.min(b), [1.0; 2]) <= column.offset(a.max(b), [1.0; 2]));
+            prop_assert!(column.offset(0.5, [1.0; 2]) == 0.0);
         }
     }
 }

@@ -10,11 +10,15 @@ use std::sync::Arc;
 use crate::live::BaselinePlaces;
 use crate::model::prophet::Prophet;
 use crate::model::{Model, registry};
+use crate::network::Network;
 use crate::series::Series;
 use crate::tracker::{Schedule, Spec, Tracker};
 
 /// Longest history that is kept of a series, in seconds: four weeks.
 pub const KEEP_SECONDS: i64 = 28 * 86_400;
+
+/// The network's name among the models.
+pub const NETWORK: &str = "lstm";
 
 /// Values that the series can take at all.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -73,15 +77,21 @@ pub struct AtHorizon {
     pub resolved: usize,
     /// Whether the combination lost to the better baseline over a day, and that one is given in its place.
     pub demoted: bool,
+    /// What the network counts in the point beside the other models, from 0 to 1; `None` where it says nothing.
+    pub network_weight: Option<f64>,
 }
 
 /// The models and what they share; clones share one state.
 #[derive(Debug, Clone)]
-pub struct Ensemble(Arc<Pool>);
+pub struct Ensemble {
+    pool: Arc<Pool>,
+    network: Option<Arc<dyn Network>>,
+}
 
 #[derive(Debug)]
 struct Pool {
     models: Vec<Box<dyn Model>>,
+    /// The names of the models' outputs, and that of the network.
     names: Vec<&'static str>,
     baselines: BaselinePlaces,
     fallback: Prophet,
@@ -90,31 +100,51 @@ struct Pool {
 impl Default for Ensemble {
     fn default() -> Self {
         let models = registry();
-        let names: Vec<&'static str> = models.iter().flat_map(|model| model.outputs()).copied().collect();
+        let mut names: Vec<&'static str> = models.iter().flat_map(|model| model.outputs()).copied().collect();
+        names.push(NETWORK);
         let place = |name: &str| names.iter().position(|known| *known == name).unwrap_or(0);
         let baselines =
             BaselinePlaces { persistence: place("persistence"), seasonal_naive: place("seasonal_naive_day") };
-        Self(Arc::new(Pool { models, names, baselines, fallback: Prophet::default() }))
+        let pool = Arc::new(Pool { models, names, baselines, fallback: Prophet::default() });
+        Self { pool, network: None }
     }
 }
 
 impl Ensemble {
-    /// Returns the names of all models.
+    /// Returns the same models, mixed by `network` too.
+    #[must_use]
+    pub fn with_network(&self, network: Arc<dyn Network>) -> Self {
+        Self { pool: Arc::clone(&self.pool), network: Some(network) }
+    }
+
+    /// Returns the names of all models: of those that look at the series alone, and, where there is one, of the network
+    /// that mixes them.
     pub fn names(&self) -> &[&'static str] {
-        &self.0.names
+        let names = &self.pool.names;
+        if self.network.is_some() { names } else { &names[..names.len() - 1] }
+    }
+
+    /// Returns the names of the models that look at the series alone: what a network mixes, followed by their combination.
+    pub fn anchors(&self) -> &[&'static str] {
+        &self.pool.names[..self.pool.names.len() - 1]
+    }
+
+    /// Returns the network.
+    pub fn network(&self) -> Option<&Arc<dyn Network>> {
+        self.network.as_ref()
     }
 
     /// Returns where the two baselines are among the models.
     pub fn baselines(&self) -> BaselinePlaces {
-        self.0.baselines
+        self.pool.baselines
     }
 
     pub(crate) fn pool(&self) -> &[Box<dyn Model>] {
-        &self.0.models
+        &self.pool.models
     }
 
     pub(crate) fn fallback(&self) -> &Prophet {
-        &self.0.fallback
+        &self.pool.fallback
     }
 
     /// Returns one forecast for each of `origins` (ascending indices into the series), by pushing the series into a

@@ -275,7 +275,7 @@ mod tests {
     fn entry(point: f64, persistence: f64, seasonal: f64) -> AtHorizon {
         let models = vec![persistence, seasonal];
         let (quantiles, combined) = (Vec::new(), Vec::new());
-        AtHorizon { horizon: 2, point, quantiles, models, combined, resolved: 0, demoted: false }
+        AtHorizon { horizon: 2, point, quantiles, models, combined, resolved: 0, demoted: false, network_weight: None }
     }
 
     /// A value of 10 at each minute but for gaps, forecast two steps ahead.

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::column::Column;
-use crate::combination::weighted_median;
-use crate::ensemble::{AtHorizon, Bounds, Ensemble};
+use crate::ensemble::{Bounds, Ensemble};
 use crate::history::History;
 use crate::known::Known;
 use crate::ladder::knots;
@@ -17,14 +16,13 @@ use crate::model::Memory;
 use crate::peak::{PeakDistribution, PeakModel};
 use crate::series::steps;
 
+mod say;
+
 /// Distance of the scored origins, where the step is not longer.
 const SCORE_SECONDS: i64 = 300;
-/// With fewer resolved errors, Prophet's closed-form interval is taken where there is a fit.
-const MIN_CALIBRATION_ERRORS: usize = 40;
-/// Models are clipped to the range that the series has shown, widened by this share of it.
-const RANGE_MARGIN: f64 = 0.1;
+
 /// What is wanted of a series.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Spec {
     /// Distance of values in seconds.
     pub step: i64,
@@ -73,12 +71,20 @@ pub struct Schedule {
     pub score_from: i64,
     /// Fits are due no oftener than this, in seconds; and not at all before this long before `score_from`.
     pub least_refit_seconds: i64,
+    /// The network is scored at one scored origin in so many, at least 1: of the origins it costs the most.
+    pub network_every: i64,
 }
 
 impl Schedule {
     /// Fits at once, learns from everything: what a one-off forecast and a backtest do.
-    pub const REPLAY: Self =
-        Self { phase: 0, at_once: true, learn_from: i64::MIN, score_from: i64::MIN, least_refit_seconds: 0 };
+    pub const REPLAY: Self = Self {
+        phase: 0,
+        at_once: true,
+        learn_from: i64::MIN,
+        score_from: i64::MIN,
+        least_refit_seconds: 0,
+        network_every: 1,
+    };
 }
 
 /// The saved part of a tracker; the history is not in it.
@@ -86,6 +92,8 @@ impl Schedule {
 struct Saved {
     knots: Vec<usize>,
     peak_horizons: Vec<usize>,
+    /// Whether there was a network: errors are measured in what it expects.
+    network: bool,
     seen: i64,
     memories: Vec<(String, Vec<u8>)>,
     columns: Vec<Column>,
@@ -98,7 +106,7 @@ impl Tracker {
         let knots = knots(spec.step, &spec.horizons);
         let mut memories: Vec<_> = ensemble.pool().iter().map(|model| model.start(spec.step, &knots)).collect();
         memories.iter_mut().for_each(|memory| memory.know(&spec.known));
-        let models = ensemble.names().len();
+        let models = ensemble.anchors().len();
         let stride = steps(SCORE_SECONDS, spec.step);
         Self {
             history: History::new(spec.step, spec.keep),
@@ -117,11 +125,13 @@ impl Tracker {
     /// Returns the tracker that was saved, with an empty history: push the history again, then what is new. `None` where
     /// the bytes are no tracker of this `spec` and pool.
     pub fn restore(ensemble: &Ensemble, spec: Spec, schedule: Schedule, saved: &[u8]) -> Option<Self> {
-        let Saved { knots, peak_horizons, seen, memories, columns, peaks } = postcard::from_bytes(saved).ok()?;
+        let Saved { knots, peak_horizons, network, seen, memories, columns, peaks } =
+            postcard::from_bytes(saved).ok()?;
         let mut tracker = Self::new(ensemble, spec, schedule);
-        let models = ensemble.names().len();
+        let models = ensemble.anchors().len();
         let fits = knots == tracker.knots
             && peak_horizons == tracker.spec.peaks
+            && network == ensemble.network().is_some()
             && columns.len() == tracker.columns.len()
             && columns.iter().all(|column| column.models() == models)
             && peaks.len() == tracker.peaks.len();
@@ -148,6 +158,7 @@ impl Tracker {
         let saved = Saved {
             knots: self.knots.clone(),
             peak_horizons: self.spec.peaks.clone(),
+            network: self.ensemble.network().is_some(),
             seen: self.seen,
             memories: memories.map(|(memory, model)| (model.outputs().join(","), memory.save())).collect(),
             columns: self.columns.clone(),
@@ -259,142 +270,10 @@ impl Tracker {
     }
 
     fn score(&mut self, at: i64) {
-        let values = self.models(&self.knots);
-        let count = self.knots.len();
-        let mut models = vec![f64::NAN; self.ensemble.names().len()];
-        for (place, column) in self.columns.iter_mut().enumerate() {
-            for (model, value) in models.iter_mut().enumerate() {
-                *value = values[model * count + place];
-            }
-            let point = match self.spec.model {
-                Some(model) => models[model],
-                None => weighted_median(&models, &column.weights(&models)),
-            };
-            column.issue(at, &models, point);
-        }
-    }
-
-    /// Every model's forecast at every horizon, by model; clipped to what the series has shown, a margin added, to 0 where
-    /// it never was below, and to the bounds.
-    fn models(&self, horizons: &[usize]) -> Vec<f64> {
-        let mut values = vec![f64::NAN; self.ensemble.names().len() * horizons.len()];
-        let mut rest = values.as_mut_slice();
-        for (memory, model) in self.memories.iter().zip(self.ensemble.pool()) {
-            let (own, others) = rest.split_at_mut(model.outputs().len() * horizons.len());
-            memory.forecast(&self.history, horizons, own);
-            rest = others;
-        }
-        if let Some((least, most)) = self.history.range() {
-            let margin = RANGE_MARGIN * (most - least);
-            let floor = if least >= 0.0 { (least - margin).max(0.0) } else { least - margin };
-            for value in &mut values {
-                if !value.is_nan() {
-                    *value = self.spec.bounds.clip(value.max(floor).min(most + margin));
-                }
-            }
-        }
-        values
-    }
-
-    /// Returns a forecast for each of `horizons` (steps ahead of the newest grid point, at least 1), none longer than
-    /// asked for in the [`Spec`].
-    pub fn forecast(&self, horizons: &[usize], quantiles: &[f64]) -> Vec<AtHorizon> {
-        let values = self.models(horizons);
-        let count = horizons.len();
-        let mut entries: Vec<AtHorizon> = horizons
-            .iter()
-            .enumerate()
-            .map(|(place, horizon)| {
-                let models = (0..self.ensemble.names().len()).map(|model| values[model * count + place]).collect();
-                self.at_horizon(*horizon, models, quantiles)
-            })
-            .collect();
-        self.widen_young(&mut entries, quantiles);
-        for value in entries.iter_mut().flat_map(|entry| &mut entry.quantiles) {
-            *value = self.spec.bounds.clip(*value);
-        }
-        entries
-    }
-
-    fn at_horizon(&self, horizon: usize, models: Vec<f64>, quantiles: &[f64]) -> AtHorizon {
-        let (below, above, share) = self.between(horizon);
-        let (below, above) = (&self.columns[below], &self.columns[above]);
-        let demoted = if self.spec.model.is_none() { below.demoted(self.ensemble.baselines()) } else { None };
-        let (mut point, mut combined) = match self.spec.model {
-            Some(model) => (models[model], vec![model]),
-            None => {
-                let mut weights = below.weights(&models);
-                for (weight, other) in weights.iter_mut().zip(above.weights(&models)) {
-                    *weight += share * (other - *weight);
-                }
-                let combined = (0..models.len()).filter(|model| weights[*model] > 0.0).collect();
-                (weighted_median(&models, &weights), combined)
-            }
-        };
-        let mut offsets: Vec<f64> = quantiles
-            .iter()
-            .map(|quantile| {
-                let (a, b) = (below.offset(*quantile), above.offset(*quantile));
-                if a == b { a } else { a + share * (b - a) }
-            })
-            .collect();
-        if let Some(baseline) = demoted.filter(|baseline| models[*baseline].is_finite()) {
-            point = models[baseline];
-            combined = vec![baseline];
-            let errors = self.baseline_errors(baseline, horizon as i64);
-            for (offset, quantile) in offsets.iter_mut().zip(quantiles) {
-                *offset = crate::conformal::offset(&errors, *quantile).unwrap_or(f64::NAN);
-            }
-        }
-        AtHorizon {
-            horizon,
-            point,
-            quantiles: offsets.into_iter().map(|offset| point + offset).collect(),
-            models,
-            combined,
-            resolved: below.calibrated_on().min(above.calibrated_on()),
-            demoted: demoted.is_some(),
-        }
-    }
-
-    /// The errors that a baseline would have made over the last day, ascending.
-    fn baseline_errors(&self, baseline: usize, horizon: i64) -> Vec<f32> {
-        let Some(now) = self.history.now() else { return Vec::new() };
         let stride = steps(SCORE_SECONDS, self.spec.step) as i64;
-        let back = if baseline == self.ensemble.baselines().seasonal_naive {
-            let day = steps(86_400, self.spec.step) as i64;
-            (horizon + day - 1) / day * day
-        } else {
-            horizon
-        };
-        let mut errors: Vec<f32> = (0..288)
-            .map(|i| now - i * stride)
-            .filter_map(|at| Some((self.history.get(at)? - self.history.near(at - back)?) as f32))
-            .collect();
-        errors.sort_unstable_by(f32::total_cmp);
-        errors
-    }
-
-    /// The scored horizons on both sides of `horizon`, and how far it is from the first to the second.
-    fn between(&self, horizon: usize) -> (usize, usize, f64) {
-        let above = self.knots.partition_point(|knot| *knot < horizon).min(self.knots.len() - 1);
-        if self.knots[above] <= horizon || above == 0 {
-            return (above, above, 0.0);
-        }
-        let (a, b) = (self.knots[above - 1], self.knots[above]);
-        (above - 1, above, (horizon - a) as f64 / (b - a) as f64)
-    }
-
-    /// Takes Prophet's closed-form interval where too few errors have resolved.
-    fn widen_young(&self, entries: &mut [AtHorizon], quantiles: &[f64]) {
-        if entries.iter().all(|entry| entry.resolved >= MIN_CALIBRATION_ERRORS) {
-            return;
-        }
-        let (Some(now), Some(fit)) = (self.history.now(), self.ensemble.fallback().fit(&self.history)) else { return };
-        for entry in entries.iter_mut().filter(|entry| entry.resolved < MIN_CALIBRATION_ERRORS) {
-            for (value, quantile) in entry.quantiles.iter_mut().zip(quantiles) {
-                *value = entry.point + fit.offset(now + entry.horizon as i64, *quantile);
-            }
+        let with_network = at.div_euclid(stride).rem_euclid(self.schedule.network_every.max(1)) == 0;
+        for (said, column) in self.say(&self.knots, with_network).into_iter().zip(&mut self.columns) {
+            column.issue(at, &said);
         }
     }
 

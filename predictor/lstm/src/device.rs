@@ -14,6 +14,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::engine::{Deviation, Engine};
+#[cfg(any(test, feature = "gpu"))]
 use crate::reference::Device;
 
 /// What the user asks for; on a command line `auto`, `cpu` or `gpu`.
@@ -69,6 +70,7 @@ pub struct Choice {
 #[derive(Clone, Debug)]
 pub struct Gpu {
     /// What burn knows it by.
+    #[cfg(any(test, feature = "gpu"))]
     pub device: Device,
     /// Its name, as the driver gives it.
     pub adapter: String,

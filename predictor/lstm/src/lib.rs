@@ -1,4 +1,4 @@
-//! A small network that mixes existing forecasts: its numbers, and nothing else.
+//! A small network that mixes existing forecasts.
 //!
 //! In go arrays: for each window of a series two sequences of tokens and some features, for each query (a horizon) features and
 //! the forecasts of others, the anchors, of which some may be unknown. Out come quantiles of each query: for each level a mean
@@ -15,20 +15,29 @@
 //! - [`kernel`]: the quantiles, the loss and its gradient on the CPU, by hand; what serves and trains;
 //! - [`engine`]: the same on the CPU or on a GPU; [`device`]: which of them;
 //! - [`optimiser`]: AdamW, its schedule, the running mean of the weights;
-//! - [`reference`](mod@reference): the same network on burn's tensors, which proves the kernel and runs on a GPU.
+//! - [`corpus`], [`training`], [`tuning`]: windows of series, weights that learn from them, and weights that learn on from
+//!   the series of one installation;
+//! - [`member`]: the trained network as a member of the forecast;
+//! - `reference`, with the feature of that name: the same network on burn's tensors, which proves the kernel and runs on a
+//!   GPU.
 
 mod batch;
+pub mod corpus;
 pub mod device;
 pub mod engine;
 pub mod kernel;
+pub mod member;
 pub mod optimiser;
 mod random;
+#[cfg(any(test, feature = "reference"))]
 pub mod reference;
 mod sample;
 mod shape;
 pub mod store;
 #[cfg(test)]
 mod testing;
+pub mod training;
+pub mod tuning;
 mod weights;
 
 pub use batch::{BatchError, Inputs, Targets};

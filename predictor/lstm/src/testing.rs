@@ -6,21 +6,7 @@ use crate::weights::Weights;
 
 /// Networks of all kinds: the small one, without recurrence, parts missing, and the sizes of the product.
 pub(crate) fn shapes() -> Vec<Shape> {
-    let full = Shape {
-        anchors: 6,
-        quantile_anchors: 4,
-        query: 24,
-        window: 32,
-        coarse_tokens: 12,
-        coarse_width: 8,
-        fine_tokens: 12,
-        fine_width: 8,
-        embed: 32,
-        hidden: 32,
-        width: 96,
-        levels: 9,
-        recurrent: true,
-    };
+    let full = crate::member::shape(&cloudpulse_forecast::ensemble::Ensemble::default(), true);
     vec![
         shape(),
         Shape { recurrent: false, ..shape() },

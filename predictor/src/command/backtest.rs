@@ -91,7 +91,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         quantiles.push(0.5);
         quantiles.sort_by(f64::total_cmp);
     }
-    let ensemble = Ensemble::default();
+    let ensemble = cloudpulse_lstm::member::ensemble()?;
     let mut chosen = Vec::new();
     for model in &models {
         chosen.extend(model_index(&ensemble, model)?);

@@ -64,7 +64,7 @@ const MAX_STEPS: usize = 5760;
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { source, prometheus, wanted, horizon, model, output, plot } = args;
     let (quantiles, bounds) = wanted.checked()?;
-    let ensemble = Ensemble::default();
+    let ensemble = cloudpulse_lstm::member::ensemble()?;
     let chosen = model_index(&ensemble, &model)?;
     let all = input::read(&source, &prometheus).await?;
     let mut out = std::io::stdout().lock();

@@ -4,5 +4,7 @@ pub mod anomalies;
 pub mod backtest;
 pub mod forecast;
 pub mod input;
+pub mod models;
+pub mod pretrain;
 pub mod report;
 pub mod serve;

@@ -1,5 +1,6 @@
 //! `serve`: all forecasts in their loops, the metrics page and remote read on one listener.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +10,13 @@ use cloudpulse_common::exposition::{Format, Kind, Page};
 use cloudpulse_common::query::Client;
 use cloudpulse_common::server::{MetricsPage, Readiness, base_router, serve as serve_http};
 use cloudpulse_common::telemetry::write_build_info;
+use cloudpulse_common::token::TokenFile;
 use cloudpulse_forecast::ensemble::Ensemble;
+use cloudpulse_lstm::device::{self, Choice, Wanted};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::{self, Api};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -22,6 +26,7 @@ use crate::runner::{self, Progress, Shared};
 use crate::saver::Saver;
 use crate::shard::Shard;
 use crate::state::StateFolder;
+use crate::tuner::{Tuner, Workshop};
 
 /// How this predictor runs, beside what it forecasts.
 #[derive(Debug)]
@@ -32,6 +37,12 @@ pub struct Settings {
     pub shard: Shard,
     /// Where what was learnt is kept over a restart, and how often it is saved; nowhere where absent.
     pub state: Option<(PathBuf, Duration)>,
+    /// Who may write through the API.
+    pub tokens: TokenFile,
+    /// Threads of fine-tunings.
+    pub fine_tuning_threads: usize,
+    /// What they are computed on.
+    pub device: Wanted,
 }
 
 /// Runs until `shutdown`.
@@ -45,7 +56,12 @@ pub async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Settings { clock, shard, state } = settings;
+    let Settings { clock, shard, state, tokens, fine_tuning_threads, device } = settings;
+    // A GPU compiles its programs for this: seconds, in which nothing else may wait.
+    let device = Arc::new(tokio::task::spawn_blocking(move || device::choose(device)).await??);
+    if let Some(why) = &device.fallback {
+        tracing::warn!("networks are trained on the CPU: {why}");
+    }
     let client = Client::new(&config.prometheus)?;
     let metrics = Metrics::new().context("metrics")?;
     metrics.started.set(clock.now());
@@ -75,7 +91,9 @@ pub async fn run(
             None
         }
     };
+    let workshop = Workshop::new(fine_tuning_threads, device.engine());
     let mut loops = Vec::with_capacity(config.forecasts.len());
+    let mut requests = BTreeMap::new();
     for forecast in config.forecasts {
         let forecast = Arc::new(forecast);
         let saver = match (&folder, &state) {
@@ -86,10 +104,24 @@ pub async fn run(
             }
             _ => None,
         };
-        loops.push(tokio::spawn(runner::run(forecast, shared.clone(), saver, shutdown.clone())));
+        let mut shared = shared.clone();
+        let mut tuner = None;
+        if forecast.lstm.enabled {
+            let store = folder.as_ref().map(|folder| folder.networks(&forecast.name)).transpose();
+            let store = store.with_context(|| format!("networks of {}", forecast.name))?;
+            let (config, workshop) = (Arc::clone(&forecast), workshop.clone());
+            let new =
+                Tuner::new(config, &shared.ensemble, store, workshop, metrics.clone()).context("bundled network")?;
+            shared.ensemble = new.ensemble();
+            requests.insert(forecast.name.clone(), new.request());
+            tuner = Some(new);
+        }
+        loops.push(tokio::spawn(runner::run(forecast, shared, saver, tuner, shutdown.clone())));
     }
-    let router = base_router("predictor", readiness, page(shared.board.clone(), clock, shard, metrics))
-        .merge(remote_read::router(shared.board.clone(), clock));
+    let router =
+        base_router("predictor", readiness, page(shared.board.clone(), clock, shard, Arc::clone(&device), metrics))
+            .merge(remote_read::router(shared.board.clone(), clock))
+            .merge(api::router(Api { tokens, requests: Arc::new(requests) }));
     serve_http(listener, router, shutdown.clone()).await.context("serving HTTP")?;
     shutdown.cancel();
     for task in loops {
@@ -100,7 +132,7 @@ pub async fn run(
     Ok(())
 }
 
-fn page(board: Board, clock: Clock, shard: Shard, metrics: Metrics) -> MetricsPage {
+fn page(board: Board, clock: Clock, shard: Shard, device: Arc<Choice>, metrics: Metrics) -> MetricsPage {
     Arc::new(move |format: Format| {
         let mut buffer = Vec::with_capacity(64 << 10);
         let mut page = Page::new(&mut buffer, format);
@@ -109,6 +141,11 @@ fn page(board: Board, clock: Clock, shard: Shard, metrics: Metrics) -> MetricsPa
         page.family(name, "Always 1; which part of the series is forecast here is in the labels.", Kind::Gauge);
         let (index, count) = (shard.index().to_string(), shard.count().to_string());
         page.sample(name, &[("shard", &index), ("shards", &count)], 1.0);
+        let name = "cloudpulse_predictor_device_info";
+        page.family(name, "Always 1; what networks are trained on is in the labels.", Kind::Gauge);
+        let gpu = device.gpu.as_ref();
+        let (adapter, backend) = gpu.map_or(("", ""), |gpu| (gpu.adapter.as_str(), gpu.backend.as_str()));
+        page.sample(name, &[("device", device.kind()), ("adapter", adapter), ("backend", backend)], 1.0);
         let batches = board.fresh(clock.now());
         publish::write(&mut page, &batches);
         publish::write_standing(&mut page, &batches);

@@ -59,6 +59,7 @@ pub fn built_in() -> Vec<ForecastConfig> {
             outliers: None,
             known: Default::default(),
             regressors: Vec::new(),
+            lstm: super::Lstm::default(),
             query_offset: 0,
         })
         .collect()

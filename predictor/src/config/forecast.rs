@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::Check;
 use super::known::{HolidayShape, check_holidays};
+use super::lstm::{Lstm, LstmShape, check_lstm};
 use super::regressor::{Regressor, RegressorShape, check_regressors};
 use super::unusual::{AnomalyShape, OutlierShape, Outliers, check_anomaly, check_outliers};
 
@@ -49,6 +50,8 @@ pub(super) struct ForecastShape {
     regressors: Vec<RegressorShape>,
     #[serde(default)]
     time_zone: Option<String>,
+    #[serde(default)]
+    lstm: LstmShape,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -97,6 +100,8 @@ pub struct ForecastConfig {
     pub known: Arc<Known>,
     /// Quantities that the load follows; their values are fetched. Names are unique, among the holidays' too.
     pub regressors: Vec<Regressor>,
+    /// The network that mixes the models.
+    pub lstm: Lstm,
     /// How late samples are there, in seconds: forecasts start that long before now.
     pub query_offset: i64,
 }
@@ -136,10 +141,10 @@ pub(super) fn check_forecast(shape: ForecastShape, path: &str, check: &mut Check
         holidays,
         regressors,
         time_zone,
+        lstm,
     } = shape;
     let field = |name: &str| format!("{path}.{name}");
-    let word = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
-    if name.is_empty() || !name.chars().all(word) {
+    if name.is_empty() || !name.chars().all(is_name) {
         check.add(&field("name"), format!("{name:?} is no name; use letters, digits and -_.:/"));
     }
     if query.trim().is_empty() {
@@ -200,8 +205,14 @@ pub(super) fn check_forecast(shape: ForecastShape, path: &str, check: &mut Check
         outliers,
         known: Arc::new(known),
         regressors,
+        lstm: check_lstm(&lstm, &field("lstm"), check),
         query_offset: 0,
     }
+}
+
+/// Returns whether a name of a forecast may hold this: it stands in labels, logs, folders and URLs.
+pub(crate) fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_.:/".contains(c)
 }
 
 fn check_horizons(

@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Write};
 use std::path::Path;
 
-use super::{Entry, Header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Entry;
 
 /// First bytes of every state.
 const MAGIC: [u8; 8] = *b"CPSTATE\n";
@@ -35,7 +38,7 @@ impl<W: Write> Write for Summed<W> {
 /// fixed size are little-endian.
 pub(super) fn write_file(
     path: &Path,
-    header: &Header,
+    header: &impl Serialize,
     entries: impl IntoIterator<Item = io::Result<Entry>>,
 ) -> io::Result<u64> {
     let mut file = Summed { inner: BufWriter::new(File::create(path)?), checksum: crc32fast::Hasher::new(), bytes: 0 };
@@ -58,13 +61,13 @@ pub(super) fn write_file(
 }
 
 /// Returns what is in a state, or what is wrong with it.
-pub(super) fn read_file(path: &Path) -> Result<(Header, Vec<Entry>), String> {
+pub(super) fn read_file<H: DeserializeOwned>(path: &Path) -> Result<(H, Vec<Entry>), String> {
     let mut bytes = Vec::new();
     File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(|error| error.to_string())?;
     parse(&bytes)
 }
 
-fn parse(bytes: &[u8]) -> Result<(Header, Vec<Entry>), String> {
+fn parse<H: DeserializeOwned>(bytes: &[u8]) -> Result<(H, Vec<Entry>), String> {
     let (body, checksum) = bytes.split_last_chunk::<4>().ok_or("it is empty")?;
     let rest = body.strip_prefix(&MAGIC).ok_or("it does not begin like a state")?;
     if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
@@ -75,7 +78,7 @@ fn parse(bytes: &[u8]) -> Result<(Header, Vec<Entry>), String> {
     if format != FORMAT {
         return Err(format!("it has format {format}, and this program reads {FORMAT}"));
     }
-    let header: Header = next_part(&mut rest)?;
+    let header = next_part(&mut rest)?;
     let mut entries = Vec::new();
     while !rest.is_empty() {
         entries.push(next_part(&mut rest)?);
@@ -83,7 +86,7 @@ fn parse(bytes: &[u8]) -> Result<(Header, Vec<Entry>), String> {
     Ok((header, entries))
 }
 
-fn next_part<T: serde::de::DeserializeOwned>(rest: &mut &[u8]) -> Result<T, String> {
+fn next_part<T: DeserializeOwned>(rest: &mut &[u8]) -> Result<T, String> {
     let (length, after) = rest.split_first_chunk::<8>().ok_or("it ends too early")?;
     let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| "a length is too large")?;
     let (part, after) = after.split_at_checked(length).ok_or("it ends too early")?;
