@@ -91,9 +91,10 @@ bench-anomaly: ## Measure the anomaly score on labelled series
 	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- anomaly
 
 .PHONY: bench-lstm
-bench-lstm: ## Measure the network that mixes forecasts beside PyTorch
+bench-lstm: ## Measure the network that mixes forecasts beside PyTorch, and what it brings on traces
 	scripts/setup.sh bench-lstm
 	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- lstm
+	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- mixing
 
 .PHONY: clean
 clean: ## Remove everything under target/
