@@ -62,6 +62,23 @@ struct Sums {
     coverage: [Coverage; 3],
 }
 
+/// Columns of [`row`].
+const HEADING: [&str; 13] = [
+    "series",
+    "n",
+    "/persistence",
+    "/seasonal",
+    "/2 h median",
+    "WQL/2 h q.",
+    "60 min: /pers.",
+    "/seasonal",
+    "80/90/95 to 15 min",
+    "at 60 min",
+    "peak 90/95/99",
+    "worst /better naive",
+    "bar",
+];
+
 /// Groups of series with the error, as a share of persistence, that the pool is meant to reach at 5 to 15 minutes.
 const GROUPS: [(&str, f64); 4] =
     [("NAB, real", 0.69), ("5 min, other", 0.66), ("1 min", 0.65), ("15 s and 30 s", 0.76)];
@@ -96,25 +113,7 @@ pub(crate) fn run(traces: &Path, origins: usize, network: &Network, with_peers: 
     table::line(
         "\n  MAE at 5 to 15 min and at 60 min as a share of each baseline's, geometric mean over series; coverage in %:",
     );
-    let mut rows = vec![
-        [
-            "series",
-            "n",
-            "/persistence",
-            "/seasonal",
-            "/2 h median",
-            "WQL/2 h q.",
-            "60 min: /pers.",
-            "/seasonal",
-            "80/90/95 to 15 min",
-            "at 60 min",
-            "peak 90/95/99",
-            "worst /better naive",
-            "bar",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-    ];
+    let mut rows = vec![HEADING.map(str::to_owned).to_vec()];
     for (set, series) in &by_set {
         rows.push(row(set, series, None));
     }

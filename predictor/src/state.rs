@@ -2,8 +2,7 @@
 //! whole.
 //!
 //! Each forecast has a folder with its last [`KEPT`] states, and in it one with as many networks ([`crate::tuner`]): files
-//! `<number>.state`. A state is written to a temporary file,
-//! synced, renamed, and its folder synced: at any moment at least the last finished one is there in full. A file that is
+//! `<number>.state`. A state is written to a temporary file, synced, renamed, and its folder synced: at any moment at least the last finished one is there in full. A file that is
 //! not whole is put aside as `<number>.damaged`, and the one before it is taken. The histories of the series are not in
 //! it: they are read again from where they came.
 //!
@@ -11,6 +10,7 @@
 //! series learn anew from their history.
 
 mod format;
+mod networks;
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ForecastConfig;
 use format::{FORMAT, read_file, write_file};
+use networks::NETWORKS;
+pub use networks::{NetworkHeader, ReadNetwork, list_forecasts, list_networks};
 
 /// States that are kept of each forecast.
 pub const KEPT: usize = 5;
@@ -44,23 +46,6 @@ pub struct Header {
     pub fingerprint: u64,
     /// Last time that the series learnt from, Unix seconds.
     pub learned_to: i64,
-}
-
-/// What stands before the weights of a network that was fine-tuned. Losses are shares of persistence's error.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NetworkHeader {
-    /// Name of the forecast whose series it learnt from.
-    pub forecast: String,
-    /// When it was made, Unix seconds.
-    pub made_at: i64,
-    /// Series that it learnt from.
-    pub series: usize,
-    /// Windows to train, to stop and to compare on.
-    pub windows: [usize; 3],
-    /// Training steps.
-    pub steps: usize,
-    /// Loss on the newest windows: of the bundled weights, of those before, of these.
-    pub losses: [f64; 3],
 }
 
 /// A state that was read in full; its header says what it is of.
@@ -229,8 +214,6 @@ impl<H: Serialize + DeserializeOwned> Store<H> {
     }
 }
 
-/// Folder of the networks in that of a forecast.
-const NETWORKS: &str = "lstm";
 const STATE: &str = ".state";
 const TEMPORARY: &str = ".state.tmp";
 const DAMAGED: &str = ".damaged";
@@ -257,57 +240,6 @@ pub fn unfit(header: &Header, config: &ForecastConfig, now: f64) -> Option<Strin
     } else {
         None
     }
-}
-
-/// A network as it was read: its header and weights, or what is wrong with the file.
-pub type ReadNetwork = Result<(NetworkHeader, Vec<u8>), String>;
-
-/// Returns the numbers, headers and weights of the networks of a forecast under `root`, the oldest first, whoever holds the
-/// folder; what is not whole is said in place of the header.
-///
-/// # Errors
-/// When the folder is there and cannot be listed.
-pub fn list_networks(root: &Path, forecast: &str) -> io::Result<Vec<(u64, ReadNetwork)>> {
-    let folder = root.join(folder_name(forecast)).join(NETWORKS);
-    if !folder.exists() {
-        return Ok(Vec::new());
-    }
-    let read = |number: u64| {
-        let (header, mut entries) = read_file(&folder.join(format!("{number}{STATE}")))?;
-        let (_, weights) = entries.pop().ok_or("it holds no weights")?;
-        Ok((header, weights))
-    };
-    Ok(numbered(&folder, STATE)?.into_iter().map(|number| (number, read(number))).collect())
-}
-
-/// Returns the forecasts that have a folder under `root`, by name.
-///
-/// # Errors
-/// When it cannot be listed.
-pub fn list_forecasts(root: &Path) -> io::Result<Vec<String>> {
-    let mut found: Vec<String> =
-        names(root)?.iter().filter(|name| root.join(name).is_dir()).map(|name| forecast_name(name)).collect();
-    found.sort();
-    Ok(found)
-}
-
-/// Returns the forecast whose [`folder_name`] it is.
-fn forecast_name(folder: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), folder.as_bytes());
-    while let [first, after @ ..] = rest {
-        let code = after.get(..2).and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
-        match code.filter(|_| *first == b'%') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Returns a name that is safe for a folder and differs for each forecast.

@@ -11,7 +11,7 @@ use cloudpulse_lstm::member::Member;
 use cloudpulse_lstm::tuning::{self, Past, Verdict};
 use rayon::prelude::*;
 
-use super::{GROUPS, Measured, SHORT, files, load, measure, row};
+use super::{GROUPS, HEADING, Measured, SHORT, files, load, measure, row};
 use crate::network::Network;
 use crate::table;
 
@@ -35,25 +35,7 @@ pub(crate) fn run(traces: &Path, origins: usize, others: &[PathBuf]) -> anyhow::
     let networks = [Network::Bundled].into_iter().chain(others.iter().cloned().map(Network::File));
     let models = Ensemble::default();
     let pool = measured(&paths, origins, None, |_| models.clone());
-    let mut heading = row("", &[], None);
-    for (cell, name) in heading.iter_mut().zip([
-        "models",
-        "n",
-        "/persistence",
-        "/seasonal",
-        "/2 h median",
-        "WQL/2 h q.",
-        "60 min: /pers.",
-        "/seasonal",
-        "80/90/95 to 15 min",
-        "at 60 min",
-        "peak 90/95/99",
-        "worst /better naive",
-        "",
-    ]) {
-        name.clone_into(cell);
-    }
-    let mut rows = vec![heading];
+    let mut rows = vec![HEADING.map(str::to_owned).to_vec()];
     add(&mut rows, "without", &pool);
     for network in networks {
         let name = match &network {

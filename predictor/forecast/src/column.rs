@@ -14,8 +14,10 @@ use crate::history::History;
 use crate::live::BaselinePlaces;
 use crate::network::LEVELS;
 use crate::tails::Tails;
+use judged::{Judged, Rivals};
 use window::Window;
 
+mod judged;
 mod window;
 
 /// Errors of forecasts that overlap are alike: at a long horizon they are taken this many to a horizon, so that the window
@@ -31,18 +33,10 @@ const ADAPTATION: f64 = 0.005;
 const WATCHED: [f64; 6] = [0.025, 0.05, 0.1, 0.9, 0.95, 0.975];
 /// A corrected quantile stays between this share and its complement.
 const LEAST_TAIL: f64 = 0.001;
-/// Resolved forecasts before the combination can be demoted: a day of them.
-const MIN_JUDGED: u32 = 288;
-const JUDGE_RATE: f64 = 1.0 / 288.0;
-/// It is demoted above the first ratio of its error to the better baseline's, and taken back below the second.
-const DEMOTE: f64 = 1.05;
-const RECOVER: f64 = 1.0;
 /// How far the intervals follow the network, where it expects another spread than usual: 0 is not at all, 1 wholly.
 const TRUST: f64 = 0.5;
 /// They grow and shrink by this factor at most.
 const MOST_SCALE: f64 = 4.0;
-/// How sharply the network and the combination are told apart by their errors.
-const SHARPNESS: f64 = 10.0;
 /// Resolved forecasts that a mean error remembers: about a day, and about three hours.
 const RECENT: [f32; 2] = [288.0, 36.0];
 
@@ -98,24 +92,6 @@ struct Pending {
     /// The watched quantiles as they would have been issued; NaN where unknown.
     quantiles: [f32; WATCHED.len()],
     models: Vec<f32>,
-}
-
-/// Mean absolute errors over about a day.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct Rivals {
-    combination: f64,
-    network: f64,
-    count: u32,
-}
-
-/// Mean absolute errors of the combination and of the baselines, over about a day.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct Judged {
-    combination: f64,
-    persistence: f64,
-    seasonal: f64,
-    count: u32,
-    demoted: bool,
 }
 
 impl Column {
@@ -291,57 +267,6 @@ impl Column {
         let pending = size_of::<Pending>() + self.models() * size_of::<f32>();
         let recent = self.recent.iter().map(|means| means.capacity() * size_of::<f32>()).sum::<usize>();
         self.pending.capacity() * pending + self.weighting.heap_bytes() + recent + window::MOST * 8
-    }
-}
-
-impl Rivals {
-    fn add(&mut self, combination: f64, network: f64) {
-        self.count = self.count.saturating_add(1);
-        let rate = JUDGE_RATE.max(1.0 / f64::from(self.count));
-        self.combination += rate * (combination - self.combination);
-        self.network += rate * (network - self.network);
-    }
-
-    fn network_weight(&self) -> f64 {
-        if self.network <= 0.0 || self.combination <= 0.0 {
-            // Who is never wrong is right; of two such, and of two that nothing is known of, each counts.
-            return match (self.combination > 0.0, self.network > 0.0) {
-                (true, _) => 1.0,
-                (_, true) => 0.0,
-                _ => 0.5,
-            };
-        }
-        1.0 / (1.0 + (self.network / self.combination).powf(SHARPNESS))
-    }
-}
-
-impl Judged {
-    fn add(&mut self, combination: f64, persistence: f64, seasonal: f64) {
-        // A day is compared on the same targets only.
-        if !persistence.is_finite() {
-            return;
-        }
-        self.count = self.count.saturating_add(1);
-        let rate = JUDGE_RATE.max(1.0 / f64::from(self.count));
-        self.combination += rate * (combination - self.combination);
-        self.persistence += rate * (persistence - self.persistence);
-        // Unknown for the first day: the better of two is then the other. A gap a day ago says nothing later.
-        if self.count == 1 {
-            self.seasonal = f64::INFINITY;
-        }
-        if seasonal.is_finite() {
-            self.seasonal = if self.seasonal.is_finite() {
-                self.seasonal + rate * (seasonal - self.seasonal)
-            } else {
-                self.persistence.max(seasonal)
-            };
-        }
-        let better = self.persistence.min(self.seasonal);
-        if self.demoted {
-            self.demoted = self.combination > RECOVER * better;
-        } else {
-            self.demoted = self.count >= MIN_JUDGED && self.combination > DEMOTE * better;
-        }
     }
 }
 

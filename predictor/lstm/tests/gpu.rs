@@ -1,5 +1,6 @@
 //! The network on wgpu, without a GPU: on Mesa's software Vulkan, asked for by name, and where there is no driver at all.
-//! `make test-gpu` runs these; they need the environment that scripts/test-gpu.sh makes.
+//! Built with the feature `gpu` alone, and run by `make test-gpu`, one by one: each needs the environment that
+//! scripts/test-gpu.sh makes for it, and fails in another.
 
 use burn::tensor::DeviceKind;
 use burn::tensor::wgpu::{WgpuOptions, wgpu};
@@ -10,7 +11,6 @@ use cloudpulse_lstm::engine::Engine;
 const TOLERANCE: f32 = 2e-6;
 
 #[test]
-#[ignore = "needs software Vulkan: make test-gpu"]
 fn software_vulkan_computes_what_the_kernel_does() {
     let (device, setup) = WgpuOptions::default().device_kind(DeviceKind::Cpu).init_with_setup().unwrap();
     let info = setup.adapter.get_info();
@@ -21,7 +21,6 @@ fn software_vulkan_computes_what_the_kernel_does() {
 }
 
 #[test]
-#[ignore = "needs a machine without GPU, or with its drivers hidden: make test-gpu"]
 fn without_a_gpu_auto_is_the_cpu_and_gpu_an_error() {
     let expected = "no discrete, integrated or virtual GPU was found, or no driver for it";
     let choice = choose(Wanted::Auto).unwrap();
