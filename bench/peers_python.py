@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Forecasts series with Prophet and with statsforecast's models: the peers of the accuracy benchmark.
+"""Forecasts series with Prophet, statsforecast's models and Fracast-0: the peers of the accuracy benchmark.
 
     peers_python.py --request request.jsonl > forecasts.csv
 
@@ -19,10 +19,12 @@ Each model is fitted anew at each origin, from the samples up to and including t
     auto_arima                AutoARIMA without season, p <= 4 and q <= 3, the last 1200 points
     dynamic_optimized_theta   DynamicOptimizedTheta without season, the last 600 points
     mstl                      MSTL with the day as season and AutoETS for the rest, the last 4032 points or three days
+    fracast                   Fracast-0 as its package brings it, not fitted: the last 2048 points, all that it looks at
 
 A day is 288 points or more, too many for the season of the others; the lengths keep a fit within seconds. So does MSTL's loess,
 evaluated at every tenth of a day and joined by lines, which is R's default. Gaps are left out for Prophet, which wants them so,
-and filled by straight lines for statsforecast, which knows none.
+and filled by straight lines for statsforecast, which knows none. Fracast-0 knows gaps, and no quantile beyond 0.1 and 0.9: its
+wider intervals continue those by the tails of a normal distribution. Models whose package is not installed are left out.
 
 What was fitted once is kept under `--cache`, one file a fit, by the content of the CSV file, the grid, the origin, the
 horizons, the model's settings and the package's version.
@@ -42,7 +44,7 @@ import statistics
 import sys
 import tempfile
 import warnings
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # before numpy is loaded
@@ -135,6 +137,37 @@ def mstl(step, length):
     return MSTL(season_length=day, trend_forecaster=AutoETS(model="ZZN"), stl_kwargs=stl)
 
 
+def fracast(history, start, step, steps, seed):
+    import numpy as np
+
+    model = fracast_model()
+    answer = model.forecast(history[-model.context_length :], horizon=steps)
+    known = dict(zip(model.quantiles, np.asarray(answer, float).T))
+    median, quantiles = known[POINT], {POINT: known[POINT]}
+    normal, edge = statistics.NormalDist(), {True: 0.1, False: 0.9}
+    for quantile in (quantile for ends in INTERVALS.values() for quantile in ends):
+        near = edge[quantile < POINT]
+        stretch = normal.inv_cdf(quantile) / normal.inv_cdf(near)
+        quantiles[quantile] = median + stretch * (known[near] - median)
+    return quantiles
+
+
+@functools.cache
+def fracast_model():
+    import torch
+    from fracast import FracastModel
+
+    torch.set_num_threads(1)
+    return FracastModel.from_pretrained(weights="fp32")
+
+
+def installed(package):
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 # Name: package, what the cache must know of the settings, function.
 MODELS = {
     "prophet": ("prophet", f"{PROPHET_POINTS} points", prophet),
@@ -146,6 +179,7 @@ MODELS = {
         "day, 4032 points or 3 days, jump of a tenth",
         statsforecast(mstl, lambda step: max(4032, 3 * day_points(step))),
     ),
+    "fracast": ("fracast", "fp32", fracast),
 }
 
 
@@ -266,7 +300,8 @@ def main():
     root = pathlib.Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--request", metavar="FILE", required=True, help="what to forecast, one JSON object per line")
-    parser.add_argument("--models", default=",".join(MODELS), help="comma-separated (default: %(default)s)")
+    present = [name for name, (package, *_) in MODELS.items() if installed(package)]
+    parser.add_argument("--models", default=",".join(present), help="comma-separated (default: those installed, %(default)s)")
     parser.add_argument("--jobs", type=positive, default=1, help="series forecast at the same time (default: %(default)s)")
     parser.add_argument("--cache", metavar="DIR", type=pathlib.Path, default=root / "target/bench/peers-cache")
     args = parser.parse_args()

@@ -14,12 +14,15 @@ use crate::network::Network;
 use crate::peers::{self, Asked, Target};
 use crate::table;
 
+pub(crate) mod cold;
 pub(crate) mod mixing;
 
 /// Minutes ahead.
-const MINUTES: [i64; 4] = [5, 10, 15, 60];
+const MINUTES: [i64; 5] = [5, 10, 15, 30, 60];
 /// The first of these horizons make the headline figures.
 const SHORT: usize = 3;
+/// Place of an hour among them.
+const HOUR: usize = MINUTES.len() - 1;
 const QUANTILES: [f64; 11] = [0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.975];
 /// Intervals by place in [`QUANTILES`].
 const INTERVALS: [(usize, usize); 3] = [(2, 8), (1, 9), (0, 10)];
@@ -60,6 +63,17 @@ struct Sums {
     seasonal: Score,
     two_hours: Score,
     coverage: [Coverage; 3],
+    /// By origin.
+    points: BTreeMap<usize, Point>,
+}
+
+/// One forecast and what came true.
+#[derive(Clone, Copy)]
+struct Point {
+    actual: f64,
+    said: f64,
+    /// What the network alone says; NaN without one.
+    network: f64,
 }
 
 /// Columns of [`row`].
@@ -89,7 +103,7 @@ const GROUPS: [(&str, f64); 4] =
 /// When the folder or the network cannot be read.
 pub(crate) fn run(traces: &Path, origins: usize, network: &Network, with_peers: bool) -> anyhow::Result<()> {
     table::line(&format!(
-        "\nAccuracy at 5, 10, 15 and 60 minutes, {origins} origins over the second half of each series"
+        "\nAccuracy at 5, 10, 15, 30 and 60 minutes, {origins} origins over the second half of each series"
     ));
     if !traces.is_dir() {
         table::line(&format!("SKIPPED: {} is not there; name a folder with --traces", traces.display()));
@@ -257,6 +271,12 @@ fn measure(ensemble: &Ensemble, path: &Path, count: usize, model: Option<&str>) 
             if !entry.models[seasonal].is_finite() || entry.quantiles.iter().any(|q| q.is_nan()) {
                 continue;
             }
+            let network = if entry.models.len() > ensemble.anchors().len() {
+                entry.models[entry.models.len() - 1]
+            } else {
+                f64::NAN
+            };
+            sums.points.insert(origin, Point { actual, said: entry.point, network });
             let own = QUANTILES.iter().copied().zip(entry.quantiles.iter().copied());
             sums.forecast.add(actual, entry.point, own);
             sums.persistence.add(actual, entry.models[persistence], []);
@@ -305,7 +325,7 @@ impl Few {
 
 fn row(name: &str, series: &[&Measured], bar: Option<f64>) -> Vec<String> {
     let short = |score: fn(&Sums) -> &Score| geometric(series, |s| ratio(&s.horizons[..SHORT], score));
-    let long = |score: fn(&Sums) -> &Score| geometric(series, |s| ratio(&s.horizons[SHORT..], score));
+    let long = |score: fn(&Sums) -> &Score| geometric(series, |s| ratio(&s.horizons[HOUR..], score));
     let wql = geometric(series, |s| {
         let total = |score: fn(&Sums) -> &Score| -> f64 {
             s.horizons[..SHORT].iter().map(|sums| score(sums).accuracy(None).wql).sum()
@@ -334,7 +354,7 @@ fn row(name: &str, series: &[&Measured], bar: Option<f64>) -> Vec<String> {
         format!("{:.3}", long(|s| &s.persistence)),
         format!("{:.3}", long(|s| &s.seasonal)),
         cover(0..SHORT),
-        cover(SHORT..MINUTES.len()),
+        cover(HOUR..MINUTES.len()),
         format!("{} {} {}", peaks(0), peaks(1), peaks(2)),
         format!("{worst:.2}"),
         verdict,
@@ -377,9 +397,13 @@ fn against_better(series: &Measured) -> f64 {
     ratio(short, |sums| &sums.persistence).max(ratio(short, |sums| &sums.seasonal))
 }
 
-/// Geometric mean of the positive, finite values.
 fn geometric(series: &[&Measured], value: impl Fn(&Measured) -> f64) -> f64 {
-    let logs: Vec<f64> = series.iter().map(|s| value(s)).filter(|v| v.is_finite() && *v > 0.0).map(f64::ln).collect();
+    geometric_mean(series.iter().map(|s| value(s)))
+}
+
+/// Geometric mean of the positive, finite values; NaN without any.
+fn geometric_mean(values: impl Iterator<Item = f64>) -> f64 {
+    let logs: Vec<f64> = values.filter(|v| v.is_finite() && *v > 0.0).map(f64::ln).collect();
     (logs.iter().sum::<f64>() / logs.len() as f64).exp()
 }
 

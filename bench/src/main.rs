@@ -51,6 +51,8 @@ enum Which {
         #[arg(value_name = "FILE")]
         networks: Vec<PathBuf>,
     },
+    /// Forecasts from little history, with and without the network, on traces. Only when named.
+    Cold,
     /// The predictor's cycle for 100, 1,000 and 10,000 series: time, CPU, memory.
     Cycle {
         /// Numbers of series.
@@ -62,7 +64,7 @@ enum Which {
     },
     /// The forecast beside persistence, seasonal naive and the last two hours' quantiles, on traces.
     Accuracy {
-        /// Also beside Prophet and statsforecast's models, each fitted anew at six origins of every series: most of an hour
+        /// Also beside Prophet, statsforecast's models and Fracast-0, each fitted anew at six origins of every series: most of an hour
         /// of CPU time, once.
         #[arg(long)]
         peers: bool,
@@ -85,6 +87,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if let Some(Which::Mixing { networks }) = &which {
         accuracy::mixing::run(&traces, origins, networks)?;
+    }
+    if matches!(which, Some(Which::Cold)) {
+        accuracy::cold::run(&traces, &network)?;
     }
     match &which {
         None => cycle::run(&[100, 1000, 10_000], false).await?,

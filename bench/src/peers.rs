@@ -1,4 +1,4 @@
-//! The forecasts of Prophet and of statsforecast's models beside ours, on the same targets.
+//! The forecasts of Prophet, of statsforecast's models and of Fracast-0 beside ours, on the same targets.
 //!
 //! In: series with their origins, our forecasts there, what came true. Out: per peer the errors as ratios, the coverage of its
 //! intervals and the time of a fit. The peers run in `bench/peers_python.py`, which keeps what it has fitted once.
@@ -27,6 +27,8 @@ const POINT: usize = 3;
 const INTERVALS: [(usize, usize); 3] = [(2, 4), (1, 5), (0, 6)];
 /// Horizons up to this one are counted together, longer ones apart.
 const SHORT_SECONDS: i64 = 900;
+/// Where the peers are installed, and what `scripts/setup.sh` calls the set that has them.
+const FOLDERS: [(&str, &str); 2] = [("target/bench/venv", "bench"), ("target/bench/torch", "bench-lstm")];
 const HEADER: &str = "series,origin,horizon_seconds,model,quantile,value,cpu_seconds";
 
 /// What one forecast is of.
@@ -127,11 +129,27 @@ pub(crate) fn forecasts(
     asked: &[Asked<'_>],
     horizon_seconds: &[i64],
 ) -> anyhow::Result<Option<BTreeMap<String, Peer>>> {
+    let mut found: Option<BTreeMap<String, Peer>> = None;
+    for (folder, set) in FOLDERS {
+        if let Some(peers) = of_folder(folder, set, asked, horizon_seconds)? {
+            found.get_or_insert_default().extend(peers);
+        }
+    }
+    Ok(found)
+}
+
+/// The peers that are installed in `folder`, which `scripts/setup.sh` makes for the `set`.
+fn of_folder(
+    folder: &str,
+    set: &str,
+    asked: &[Asked<'_>],
+    horizon_seconds: &[i64],
+) -> anyhow::Result<Option<BTreeMap<String, Peer>>> {
     let root = workspace_root();
-    let python = root.join("target/bench/venv/bin/python");
+    let python = root.join(folder).join("bin/python");
     let script = root.join("bench/peers_python.py");
     if !python.exists() {
-        table::line("SKIPPED: the Python peers are not installed; run scripts/setup.sh bench");
+        table::line(&format!("SKIPPED: the peers of {folder} are not installed; run scripts/setup.sh {set}"));
         return Ok(None);
     }
     let (question, answer) = (root.join("target/bench/peers-request.jsonl"), root.join("target/bench/peers.csv"));
@@ -289,7 +307,7 @@ pub(crate) fn rows(comparisons: &[Comparison]) -> Vec<Vec<String>> {
         "WQL ratio",
         "better in",
         "80/90/95",
-        "MAE ratio at 60 min",
+        "MAE ratio at 30, 60 min",
         "better in",
         "WQL ratio",
         "better in",

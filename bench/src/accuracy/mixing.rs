@@ -11,7 +11,7 @@ use cloudpulse_lstm::member::Member;
 use cloudpulse_lstm::tuning::{self, Past, Verdict};
 use rayon::prelude::*;
 
-use super::{GROUPS, HEADING, Measured, SHORT, files, load, measure, row};
+use super::{GROUPS, HEADING, Measured, Point, SHORT, files, geometric_mean, load, measure, row};
 use crate::network::Network;
 use crate::table;
 
@@ -36,6 +36,7 @@ pub(crate) fn run(traces: &Path, origins: usize, others: &[PathBuf]) -> anyhow::
     let models = Ensemble::default();
     let pool = measured(&paths, origins, None, |_| models.clone());
     let mut rows = vec![HEADING.map(str::to_owned).to_vec()];
+    let mut bases = vec![BASES.map(str::to_owned).to_vec()];
     add(&mut rows, "without", &pool);
     for network in networks {
         let name = match &network {
@@ -54,11 +55,15 @@ pub(crate) fn run(traces: &Path, origins: usize, others: &[PathBuf]) -> anyhow::
         });
         add(&mut rows, &format!("with {name} fine-tuned"), &fine);
         table::line(&format!("  {name}: fine-tuning kept on {kept} of {} sets", tuned.len()));
-        for (what, measured) in [("with it", &with), ("fine-tuned", &fine)] {
-            compare(&name, what, &pool, measured);
-        }
+        bases.extend(compare(&name, &pool, &with));
+        bases.extend(compare(&format!("{name} fine-tuned"), &pool, &fine));
     }
     table::print(&rows);
+    table::line(
+        "\n  What to serve: error at 5 to 15 min as a share of that of the models without the network, geometric mean over series; \
+         series that gain and lose more than 5 %, and the worst:",
+    );
+    table::print(&bases);
     Ok(())
 }
 
@@ -71,29 +76,56 @@ fn add(rows: &mut Vec<Vec<String>>, name: &str, measured: &[Measured]) {
     rows.push(row(&format!("= {name}"), &measured.iter().collect::<Vec<_>>(), None));
 }
 
-/// Says on which series the error with the network is larger or smaller by more than [`LOST`].
-fn compare(name: &str, what: &str, pool: &[Measured], with: &[Measured]) {
-    let error = |series: &Measured| -> f64 {
-        series.horizons[..SHORT].iter().map(|sums| sums.forecast.accuracy(None).mae).sum()
+/// Ways to make one forecast of those of the models (c), of the network (n), and of what is served (s).
+const WAYS: [(&str, fn(c: f64, n: f64, s: f64) -> f64); 3] =
+    [("as served", |_, _, s| s), ("mean of both", |c, n, _| 0.5 * (c + n)), ("the network alone", |_, n, _| n)];
+
+/// Columns of [`compare`].
+const BASES: [&str; 7] = ["network", "way", "series", "error", "gain", "lose", "the worst"];
+
+/// One row for each of [`WAYS`]: what the error becomes, on targets of which both say something.
+fn compare(name: &str, pool: &[Measured], with: &[Measured]) -> Vec<Vec<String>> {
+    let row = |(way, mix): (&str, fn(f64, f64, f64) -> f64)| {
+        let mut ratios: Vec<(f64, String)> = pool
+            .iter()
+            .filter_map(|before| {
+                let after = with.iter().find(|after| after.set == before.set && after.name == before.name)?;
+                let ratio = ratio(before, after, mix);
+                ratio.is_finite().then(|| (ratio, format!("{:.2} {}/{}", ratio, before.set, before.name)))
+            })
+            .collect();
+        ratios.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mean = geometric_mean(ratios.iter().map(|(ratio, _)| *ratio));
+        let count = |which: fn(f64) -> bool| ratios.iter().filter(|(ratio, _)| which(*ratio)).count().to_string();
+        let worst: Vec<&str> = ratios.iter().take(3).map(|(_, text)| text.as_str()).collect();
+        vec![
+            name.to_owned(),
+            way.to_owned(),
+            ratios.len().to_string(),
+            format!("{mean:.3}"),
+            count(|ratio| ratio < 1.0 - LOST),
+            count(|ratio| ratio > 1.0 + LOST),
+            worst.join(", "),
+        ]
     };
-    let mut ratios: Vec<(f64, String)> = pool
-        .iter()
-        .filter_map(|before| {
-            let after = with.iter().find(|after| after.set == before.set && after.name == before.name)?;
-            let ratio = error(after) / error(before);
-            ratio.is_finite().then(|| (ratio, format!("{}/{}", before.set, before.name)))
-        })
-        .collect();
-    ratios.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let lost = ratios.iter().filter(|(ratio, _)| *ratio > 1.0 + LOST).count();
-    let won = ratios.iter().filter(|(ratio, _)| *ratio < 1.0 - LOST).count();
-    table::line(&format!(
-        "  {name}, {what}: of {} series {won} gain more than 5 %, {lost} lose more than 5 %",
-        ratios.len()
-    ));
-    for (ratio, series) in ratios.iter().take(lost) {
-        table::line(&format!("    {ratio:.2} {series}"));
+    WAYS.into_iter().map(row).collect()
+}
+
+/// Error of the mixture at 5 to 15 minutes as a share of that of the models without the network.
+fn ratio(before: &Measured, after: &Measured, mix: fn(f64, f64, f64) -> f64) -> f64 {
+    let (mut own, mut other) = (0.0, 0.0);
+    for (before, after) in before.horizons[..SHORT].iter().zip(&after.horizons) {
+        let (mut sums, mut count) = ([0.0; 2], 0.0);
+        for (origin, Point { actual, said, .. }) in &before.points {
+            let Some(with) = after.points.get(origin).filter(|with| with.network.is_finite()) else { continue };
+            sums[0] += (said - actual).abs();
+            sums[1] += (mix(*said, with.network, with.said) - actual).abs();
+            count += 1.0;
+        }
+        own += sums[0] / count;
+        other += sums[1] / count;
     }
+    other / own
 }
 
 fn measured(

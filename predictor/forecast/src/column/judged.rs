@@ -11,6 +11,10 @@ const RECOVER: f64 = 1.0;
 /// How sharply the network and the combination are told apart by their errors.
 const SHARPNESS: f64 = 10.0;
 
+/// An error counts for this many usual ones at most, once the usual is known of so many.
+const MOST_USUAL: f64 = 8.0;
+const LEAST_USUAL: u32 = 36;
+
 /// Mean absolute errors over about a day.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Rivals {
@@ -30,12 +34,15 @@ pub(super) struct Judged {
 }
 
 impl Rivals {
-    /// Learns the errors of two forecasts of one target.
+    /// Learns the errors of two forecasts of one target. Where both are far beyond the usual, as when a counter starts anew, they
+    /// count by their ratio, and no more than [`MOST_USUAL`]: one such moment says little of the day.
     pub(super) fn add(&mut self, combination: f64, network: f64) {
         self.count = self.count.saturating_add(1);
         let rate = JUDGE_RATE.max(1.0 / f64::from(self.count));
-        self.combination += rate * (combination - self.combination);
-        self.network += rate * (network - self.network);
+        let (most, worse) = (MOST_USUAL * self.combination.max(self.network), combination.max(network));
+        let share = if self.count > LEAST_USUAL && most > 0.0 && worse > most { most / worse } else { 1.0 };
+        self.combination += rate * (share * combination - self.combination);
+        self.network += rate * (share * network - self.network);
     }
 
     /// Returns what the network counts, from 0 to 1.
@@ -80,5 +87,24 @@ impl Judged {
         } else {
             self.demoted = self.count >= MIN_JUDGED && self.combination > DEMOTE * better;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_wild_moment_does_not_hide_who_is_better() {
+        let mut rivals = Rivals::default();
+        for _ in 0..100 {
+            rivals.add(1.0, 3.0);
+        }
+        rivals.add(1e9, 1e9);
+        assert!(rivals.network_weight() < 0.01, "{rivals:?}");
+        for _ in 0..288 {
+            rivals.add(30.0, 10.0);
+        }
+        assert!(rivals.network_weight() > 0.95, "another usual is learnt: {rivals:?}");
     }
 }

@@ -5,6 +5,7 @@
 //! `refit`, at times that the caller chooses.
 
 pub mod autoregression;
+pub mod cycle;
 pub mod direct;
 pub mod holt;
 pub mod holt_winters;
@@ -71,6 +72,7 @@ pub fn registry() -> Vec<Box<dyn Model>> {
         Box::new(persistence::Persistence),
         Box::new(seasonal::Seasonal),
         Box::new(profile::Profile),
+        Box::new(cycle::Cycle),
         Box::new(median::Median),
         Box::new(ses::Ses),
         Box::new(holt::DampedHolt),

@@ -7,7 +7,7 @@ use crate::history::History;
 
 const DAY_SECONDS: i64 = 86_400;
 /// Days that are looked back.
-const DAYS: i64 = 7;
+const DAYS: usize = 7;
 /// With fewer known days it says nothing: the seasonal models know one day.
 const LEAST_DAYS: usize = 2;
 
@@ -35,31 +35,44 @@ impl Memory for Profile {
 
     fn forecast(&self, history: &History, horizons: &[usize], out: &mut [f64]) {
         let (Some(now), true) = (history.now(), history.step() <= DAY_SECONDS) else { return };
-        let day = history.steps(DAY_SECONDS) as i64;
-        let level = history.level(now);
-        let (medians, levels) = out.split_at_mut(horizons.len());
-        let (mut values, mut changes) = (Vec::with_capacity(DAYS as usize), Vec::with_capacity(DAYS as usize));
-        for ((horizon, at_median), at_level) in horizons.iter().map(|h| *h as i64).zip(medians).zip(levels) {
-            values.clear();
-            changes.clear();
-            // The latest day that is known, and those before.
-            let first = (horizon + day - 1) / day;
-            for back in (first..first + DAYS).map(|days| days * day) {
-                let Some(value) = history.near(now + horizon - back) else { continue };
-                values.push(value);
-                changes.extend(history.level(now - back).map(|then| value - then));
-            }
-            if values.len() >= LEAST_DAYS {
-                *at_median = median(&mut values).unwrap_or(f64::NAN);
-            }
-            if let (Some(level), true) = (level, changes.len() >= LEAST_DAYS) {
-                *at_level = level + median(&mut changes).unwrap_or(f64::NAN);
-            }
-        }
+        from_cycles(history, now, history.steps(DAY_SECONDS) as i64, DAYS, LEAST_DAYS, horizons, out);
     }
 
     fn heap_bytes(&self) -> usize {
         0
+    }
+}
+
+/// Writes two rows: the medians of the values at the target's place in the last `cycles` of `period` steps, and the
+/// five-minute mean now with the medians of the changes from it to there. Where fewer than `least` are known, nothing.
+pub(super) fn from_cycles(
+    history: &History,
+    now: i64,
+    period: i64,
+    cycles: usize,
+    least: usize,
+    horizons: &[usize],
+    out: &mut [f64],
+) {
+    let level = history.level(now);
+    let (medians, levels) = out.split_at_mut(horizons.len());
+    let (mut values, mut changes) = (Vec::with_capacity(cycles), Vec::with_capacity(cycles));
+    for ((horizon, at_median), at_level) in horizons.iter().map(|h| *h as i64).zip(medians).zip(levels) {
+        values.clear();
+        changes.clear();
+        // The latest cycle that is known, and those before.
+        let first = (horizon + period - 1) / period;
+        for back in (first..first + cycles as i64).map(|count| count * period) {
+            let Some(value) = history.near(now + horizon - back) else { continue };
+            values.push(value);
+            changes.extend(history.level(now - back).map(|then| value - then));
+        }
+        if values.len() >= least {
+            *at_median = median(&mut values).unwrap_or(f64::NAN);
+        }
+        if let (Some(level), true) = (level, changes.len() >= least) {
+            *at_level = level + median(&mut changes).unwrap_or(f64::NAN);
+        }
     }
 }
 
