@@ -17,7 +17,7 @@ mod unusual;
 
 pub use built_in::built_in;
 pub(crate) use forecast::is_name;
-pub use forecast::{ForecastConfig, PEAK_QUANTILES};
+pub use forecast::ForecastConfig;
 use forecast::{ForecastShape, check_forecast};
 pub use lstm::Lstm;
 pub use regressor::Regressor;
