@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use cloudpulse_common::csv::NamedSeries;
 use cloudpulse_common::duration::PromDuration;
 use cloudpulse_common::names::ENSEMBLE;
 use cloudpulse_forecast::ensemble::{Bounds, Ensemble, Request};
@@ -19,7 +20,6 @@ use rayon::prelude::*;
 use crate::command::forecast::{chart, model_index, peak_rows, point_rows};
 use crate::command::input::{self, FromPrometheus, Source, Wanted};
 use crate::command::report::{HorizonReport, ModelReport, Report, SeriesReport};
-use crate::csv::NamedSeries;
 use crate::plot;
 use crate::rows::{HEADER, Kind, Row, write_csv};
 

@@ -117,18 +117,14 @@ impl Prepared {
 
     /// Returns the policy before its first decision.
     pub fn controller<'a>(&'a self, scenario: &'a Scenario<'a>, knob: f64) -> Box<dyn Controller + 'a> {
-        let hpa = |tolerance, stabilization| {
-            Hpa::new(tolerance, stabilization, scenario.min_replicas, scenario.max_replicas)
-        };
+        let hpa =
+            |tolerance, stabilization| Hpa::new(tolerance, stabilization, scenario.min_replicas, scenario.max_replicas);
         let per_replica = scenario.replica_capacity * knob;
         match self.baseline {
             Baseline::Static => Box::new(Fixed(scenario.bounded(knob as Replicas))),
-            Baseline::Oracle => Box::new(Oracle {
-                hpa: hpa(0.0, 0),
-                start: scenario.series.start(),
-                future: &self.future,
-                per_replica,
-            }),
+            Baseline::Oracle => {
+                Box::new(Oracle { hpa: hpa(0.0, 0), start: scenario.series.start(), future: &self.future, per_replica })
+            }
             baseline => {
                 let calm = baseline == Baseline::ReactiveHpaTuned;
                 Box::new(Reactive {

@@ -82,14 +82,7 @@ pub(crate) mod tests {
 
     /// One replica serves 10; replicas start in two minutes; everything counts.
     pub(crate) fn scenario(series: &Series) -> Scenario<'_> {
-        Scenario {
-            series,
-            replica_capacity: 10.0,
-            start_delay: 120,
-            min_replicas: 1,
-            max_replicas: 100,
-            warmup: 0,
-        }
+        Scenario { series, replica_capacity: 10.0, start_delay: 120, min_replicas: 1, max_replicas: 100, warmup: 0 }
     }
 
     #[test]

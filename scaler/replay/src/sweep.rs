@@ -103,9 +103,14 @@ mod tests {
     fn it_goes_straight_between_the_best_settings() {
         // The setting at 1.5 costs more than the one at 1.4 and violates more: it is not used.
         let curve = curve(&[(1.5, 30.0), (1.2, 40.0), (1.4, 20.0), (2.0, 0.0), (1.1, 100.0)]);
-        for (cost, expected) in
-            [(1.0, None), (1.1, Some(100.0)), (1.15, Some(70.0)), (1.4, Some(20.0)), (1.7, Some(10.0)), (9.0, Some(0.0))]
-        {
+        for (cost, expected) in [
+            (1.0, None),
+            (1.1, Some(100.0)),
+            (1.15, Some(70.0)),
+            (1.4, Some(20.0)),
+            (1.7, Some(10.0)),
+            (9.0, Some(0.0)),
+        ] {
             assert!(
                 match (curve.violations_at(cost), expected) {
                     (Some(got), Some(expected)) => (got - expected).abs() < 1e-9,

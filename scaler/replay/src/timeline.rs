@@ -119,7 +119,14 @@ mod tests {
     use super::*;
 
     fn row(timestamp: i64, demand: Option<Replicas>, ready: Replicas, allocated: Replicas) -> Row {
-        Row { timestamp, load: demand.map(|demand| f64::from(demand) * 10.0), demand, ready, allocated, desired: allocated }
+        Row {
+            timestamp,
+            load: demand.map(|demand| f64::from(demand) * 10.0),
+            demand,
+            ready,
+            allocated,
+            desired: allocated,
+        }
     }
 
     #[test]

@@ -169,7 +169,10 @@ pub(crate) mod tests {
     fn a_rule_is_weighed_at_its_own_price() {
         let hour = |minutes_short: i64, replicas: Replicas| -> Totals {
             let rows: Vec<Row> = (0..240)
-                .map(|sync| Row { timestamp: sync * 15, ..row(0, if sync < 4 * minutes_short { 99 } else { 1 }, replicas) })
+                .map(|sync| Row {
+                    timestamp: sync * 15,
+                    ..row(0, if sync < 4 * minutes_short { 99 } else { 1 }, replicas)
+                })
                 .collect();
             rows.iter().collect()
         };
