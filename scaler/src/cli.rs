@@ -180,7 +180,7 @@ pub enum ReplayOutput {
 }
 
 /// How to be let in at Prometheus.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct AccessArgs {
     /// Deadline of one query.
     #[arg(long, env = "CLOUDPULSE_SCALER_QUERY_TIMEOUT", default_value = "10s", value_name = "DURATION")]

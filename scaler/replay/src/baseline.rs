@@ -1,9 +1,7 @@
 //! What a rule is held against: an HPA by the load alone, simple forecasts beside it, a fixed number, and a policy that
 //! knows the future. In: a scenario. Out: controllers, with a knob each.
 
-use cloudpulse_forecast::history::History;
-use cloudpulse_forecast::model::Model as _;
-use cloudpulse_forecast::model::holt_winters::HoltWinters;
+use cloudpulse_forecast::peak::SeasonalSmoothing;
 use cloudpulse_forecast::series::Series;
 use cloudpulse_policy::Replicas;
 use cloudpulse_policy::policy::DEFAULT_TOLERANCE;
@@ -216,19 +214,18 @@ fn yesterday(series: &Series, width: usize) -> Vec<f64> {
     (0..values.len()).map(|index| peak(index).unwrap_or(f64::NAN)).collect()
 }
 
-/// By grid point: the highest value of the next `ahead` steps, by the quicker of the pool's two smoothings.
+/// By grid point: the highest value of the next `ahead` steps that seasonal smoothing expects; NaN in the first day.
 fn holt_winters(series: &Series, ahead: usize) -> Vec<f64> {
-    let horizons: Vec<usize> = (1..=ahead).collect();
-    let mut history = History::new(series.step(), 2 * DAY_SECONDS);
-    let mut memory = HoltWinters.start(series.step(), &horizons);
-    let mut out = vec![f64::NAN; HoltWinters.outputs().len() * ahead];
+    let day = series.steps(DAY_SECONDS);
+    let mut smoothing = SeasonalSmoothing::new(day);
     (0..series.len())
         .map(|index| {
-            history.push(series.absolute(index), series.get(index).unwrap_or(f64::NAN));
-            memory.advance(&history);
-            out.fill(f64::NAN);
-            memory.forecast(&history, &horizons, &mut out);
-            out[out.len() - ahead..].iter().copied().fold(f64::NAN, f64::max)
+            let tick = series.absolute(index);
+            match series.get(index) {
+                Some(value) => smoothing.add(tick, value),
+                None => smoothing.skip(tick),
+            }
+            smoothing.peak(ahead).filter(|_| index >= day).unwrap_or(f64::NAN)
         })
         .collect()
 }

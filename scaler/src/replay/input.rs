@@ -138,7 +138,7 @@ async fn from_prometheus(
 ) -> anyhow::Result<Series> {
     let step = step.seconds() as i64;
     anyhow::ensure!(step > 0, "--step must be at least 1s");
-    let client = Client::new(&access.client_config(url)?)?;
+    let client = Client::new(&access.clone().client_config(url)?)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let end = i64::try_from(now)?.div_euclid(step) * step;
     let fetched = client

@@ -104,7 +104,7 @@ pub async fn run(args: ReplayArgs) -> anyhow::Result<()> {
         picture::write(&input, &scenario, &all, path)?;
     }
     let report = Report {
-        rule: input.name,
+        rule: input.name.clone(),
         from: scenario.scored_from(),
         to: scenario.end(),
         start_delay_seconds: scenario.start_delay,

@@ -52,8 +52,10 @@ fn answer(facts: &Facts<'_>, verdict: &Verdict) -> String {
     let share = 100.0 * extra_replica_hours / facts.hpa.replica_hours();
     let cost = if extra_replica_hours > 0.0 {
         format!("spends {extra_replica_hours:.1} replica-hours more ({share:.1} %)")
-    } else {
+    } else if extra_replica_hours < 0.0 {
         format!("saves {:.1} replica-hours ({:.1} %)", -extra_replica_hours, -share)
+    } else {
+        "costs as much".to_owned()
     };
     let violations = if avoided_minutes >= 0.0 {
         format!("avoids {avoided_minutes:.1} of its {:.1} violation minutes", facts.hpa.violation_minutes())
@@ -81,7 +83,7 @@ fn predictable(facts: &Facts<'_>) -> String {
         return "It was never short of replicas.".to_owned();
     }
     if minutes == 0.0 {
-        return format!("All of its {all:.1} violation minutes could have been seen by some forecast.");
+        return format!("None of its {all:.1} violation minutes is one that no forecast could have seen.");
     }
     format!(
         "{minutes:.1} of its {all:.1} violation minutes no forecast could have seen: {oracle_minutes:.1} that even knowing the \
@@ -162,9 +164,9 @@ mod tests {
         assert!(!good.contains("does better"), "{good}");
         let bad = said(&hour(12, 10), &hpa, &hour(0, 9), none);
         for expected in [
-            "Not worth switching on: beside a reactive HPA at 70 %, the rule has 2.0 violation minutes more and saves 0.0",
+            "Not worth switching on: beside a reactive HPA at 70 %, the rule has 2.0 violation minutes more and costs as much",
             "that costs 10.0 replica-hours",
-            "All of its 12.0 violation minutes could have been seen",
+            "None of its 12.0 violation minutes is one",
             "At that price reactive_hpa_tuned does better here: 0.0 violation minutes for 9.0 replica-hours",
         ] {
             assert!(bad.contains(expected), "{expected}\n{bad}");
