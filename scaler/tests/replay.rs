@@ -23,7 +23,7 @@ spec:
   maxReplicas: 50
   missingData: {policy: Reactive}
   metrics:
-    - {name: requests, query: sum(rate(requests_total[1m])), forecast: web, horizon: 3m, replicaCapacity: 10}
+    - {name: requests, query: 'sum(rate(requests_total[1m]))', forecast: web, horizon: 3m, replicaCapacity: 10}
 ";
 const NAMES: [&str; 7] =
     ["rule", "reactive_hpa", "reactive_hpa_tuned", "seasonal_naive", "holt_winters", "static", "oracle"];
