@@ -115,7 +115,9 @@ fn the_totals_are_those_of_the_timeline_and_the_forecast_is_worth_it() {
     }
     let minutes = |name: &str| counted[name].0;
     assert!(minutes("rule") < minutes("reactive_hpa"), "{counted:?}");
-    assert_eq!((minutes("oracle"), minutes("static")), (0.0, 0.0));
+    // On two mornings, from four replicas to twenty at most doubling each sync: two syncs short.
+    assert_eq!((minutes("oracle"), minutes("static")), (1.0, 0.0));
+    assert!(report["not_predictable"]["oracle_minutes"].as_f64().unwrap() <= 1.0, "{report}");
     assert_eq!(report["worth_it"], true, "{report}");
     assert!(report["words"][0].as_str().unwrap().starts_with("Worth switching on"), "{report}");
     assert_eq!(&std::fs::read(folder.path("replay.png")).unwrap()[1..4], b"PNG");

@@ -67,7 +67,7 @@ fn draw(title: &str, scenario: &Scenario<'_>, all: &[Replayed]) -> String {
         let _ = writeln!(
             svg,
             "<text x=\"{LEFT}\" y=\"{:.1}\" fill=\"{INK}\"><tspan font-weight=\"bold\">{name}</tspan>: {:.1} violation \
-             minutes, {:.1} replica-hours, {:.2} of the demand</text>",
+             minutes, {:.1} replica-hours, {:.2} times the demand</text>",
             frame.top - 8.0,
             totals.violation_minutes(),
             totals.replica_hours(),
