@@ -90,6 +90,10 @@ bench-speed: ## Measure the Prophet fit beside Python Prophet and Stan, and the 
 bench-anomaly: ## Measure the anomaly score on labelled series
 	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- anomaly
 
+.PHONY: bench-policy
+bench-policy: ## Measure the scaling policy on traces beside an HPA and simple forecasts; TRACES=DIR
+	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- policy $(if $(TRACES),--traces $(TRACES))
+
 .PHONY: bench-lstm
 bench-lstm: ## Measure the network that mixes forecasts beside PyTorch, and what it brings on traces
 	scripts/setup.sh bench-lstm

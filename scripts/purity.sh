@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-declare -A folders=([cloudpulse-forecast]=predictor/forecast [cloudpulse-synthetic]=predictor/synthetic [cloudpulse-lstm]=predictor/lstm [cloudpulse-policy]=scaler/policy)
+declare -A folders=([cloudpulse-forecast]=predictor/forecast [cloudpulse-synthetic]=predictor/synthetic [cloudpulse-lstm]=predictor/lstm [cloudpulse-policy]=scaler/policy [cloudpulse-replay]=scaler/replay)
 banned_crates='tokio|axum|reqwest|kube|bollard'
 # Also as `use std::{fs, ...}`. Comments may speak of them.
 banned_code='SystemTime::now|Instant::now|std::(fs|net)\b|std::\{([^}]*[ ,{])?(fs|net)\b'

@@ -11,12 +11,14 @@ mod exporter;
 mod lstm;
 mod network;
 mod peers;
+mod policy;
 mod speed;
 mod table;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use cloudpulse_replay::peaks::of_peak_model;
 
 use crate::network::Network;
 
@@ -69,6 +71,9 @@ enum Which {
         #[arg(long)]
         peers: bool,
     },
+    /// The scaling policy beside a reactive HPA, seasonal naive, predict_linear and Holt-Winters, on traces: violation
+    /// minutes at equal replica-hours. Only when named.
+    Policy(policy::Args),
     /// The anomaly score on the Numenta benchmark, and beside z-score and Windowed Gaussian on other labelled sets.
     Anomaly(anomaly::Args),
 }
@@ -100,6 +105,9 @@ async fn main() -> anyhow::Result<()> {
         None => accuracy::run(&traces, origins, &network, false)?,
         Some(Which::Accuracy { peers }) => accuracy::run(&traces, origins, &network, *peers)?,
         Some(_) => {}
+    }
+    if let Some(Which::Policy(args)) = &which {
+        policy::run(&traces, args, &of_peak_model)?;
     }
     match which {
         None => anomaly::run(&traces, &anomaly::Args::default())?,

@@ -1,14 +1,18 @@
 //! What two CloudPulse programs share, and nothing else.
 //!
 //! Two reasons to be in here: a name or format that crosses a process boundary (`names`, `exposition`, `query`,
-//! `duration`, `config`), and the bootstrap that every program needs (`telemetry`, `server`, `shutdown`, `token`). Nothing in here
-//! knows of collectors, models or replicas.
+//! `duration`, `config`, `csv`), and what every program or command needs (`telemetry`, `server`, `shutdown`, `token`, `plot`).
+//! Nothing in here knows of collectors, models or replicas.
 
 #[cfg(feature = "config")]
 pub mod config;
+#[cfg(feature = "csv")]
+pub mod csv;
 pub mod duration;
 pub mod exposition;
 pub mod names;
+#[cfg(feature = "plot")]
+pub mod plot;
 #[cfg(feature = "query")]
 pub mod query;
 pub mod server;

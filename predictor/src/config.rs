@@ -16,8 +16,8 @@ mod regressor;
 mod unusual;
 
 pub use built_in::built_in;
+pub use forecast::ForecastConfig;
 pub(crate) use forecast::is_name;
-pub use forecast::{ForecastConfig, PEAK_QUANTILES};
 use forecast::{ForecastShape, check_forecast};
 pub use lstm::Lstm;
 pub use regressor::Regressor;

@@ -9,7 +9,6 @@ pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod config;
-pub mod csv;
 pub mod engine;
 pub mod fetch;
 pub mod metrics;

@@ -26,6 +26,7 @@ const MAX_CONCURRENT_QUERIES: usize = 64;
     version,
     after_help = "Examples:
   cloudpulse-scaler check rules/scaling
+  cloudpulse-scaler replay --rule rules/scaling/web.yaml --csv load.csv --plot replay.png
   cloudpulse-scaler serve --rules rules/scaling --prometheus http://127.0.0.1:9090
   curl 'http://127.0.0.1:9102/api/v1/decisions?rule=web&limit=1'
 
@@ -52,6 +53,36 @@ pub enum Command {
     ///
     /// With --prometheus the queries and forecasts that the rules name are tried as well.
     Check(CheckArgs),
+    /// Try a rule on a load of the past before it is switched on: what would it have cost, when was it too small?
+    ///
+    /// The load is replayed every 15 s under the rule, with the code that decides in serve and the forecasts that the
+    /// predictor would have made then, and under what the rule is held against:
+    ///
+    ///   reactive_hpa        the Kubernetes HPA by the load alone, at 70 % of the capacity
+    ///   reactive_hpa_tuned  the same without tolerance, and 15 minutes of calm before it scales in
+    ///   seasonal_naive      the HPA by the larger of the load and that of yesterday's next ten minutes
+    ///   holt_winters        the HPA by the larger of the load and a Holt-Winters forecast
+    ///   static              a fixed number, enough for the largest load
+    ///   oracle              knows the load beforehand; what it cannot do, no forecast can
+    ///
+    /// A minute in which fewer replicas serve than the load needs is a violation minute. What is seen of the load is what
+    /// has ended, replicas serve after the start delay, and those that are starting are paid for. The first day of the load is
+    /// there to learn from and does not count.
+    ///
+    /// At the end stands whether the rule is worth it, at its own violationCost, and which of its violations no forecast
+    /// could have seen: those that the oracle has too, and jumps without a precedent, larger than 99.9 % of all rises in
+    /// the two weeks before and above all that the same time of the seven days before had.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Examples:
+  cloudpulse-scaler replay --rule web.yaml --csv load.csv
+  cloudpulse-scaler replay --rule web.yaml --csv load.csv --start-delay 5m --plot replay.png
+  cloudpulse-scaler replay --rule web.yaml --from 14d --prometheus http://127.0.0.1:9090 --sweep --output json
+
+load.csv has the header timestamp,value (Unix seconds; missing samples are absent rows) and is the load on the whole
+workload in the unit of the rule's replicaCapacity. --timeline writes every sync of every policy, so that anyone can recount."
+    )]
+    Replay(ReplayArgs),
 }
 
 /// Arguments of `serve`.
@@ -97,8 +128,59 @@ pub struct CheckArgs {
     pub access: AccessArgs,
 }
 
-/// How to be let in at Prometheus.
+/// Arguments of `replay`.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("load").required(true).args(["csv", "from"]))]
+pub struct ReplayArgs {
+    /// File with one rule of one metric.
+    #[arg(long, value_name = "FILE")]
+    pub rule: PathBuf,
+    /// The load: a file with the header timestamp,value.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Ask Prometheus for the load instead, by the rule's own query, from so long ago on.
+    #[arg(long, value_name = "DURATION", requires = "prometheus")]
+    pub from: Option<PromDuration>,
+    /// Address of that Prometheus server.
+    #[arg(long, env = "CLOUDPULSE_SCALER_PROMETHEUS", value_name = "URL")]
+    pub prometheus: Option<String>,
+    /// Distance of the samples that Prometheus is asked for.
+    #[arg(long, default_value = "1m", value_name = "DURATION")]
+    pub step: PromDuration,
+    /// How to be let in at Prometheus.
+    #[command(flatten)]
+    pub access: AccessArgs,
+    /// Time from asking for a replica until it serves.
+    #[arg(long, default_value = "2m", value_name = "DURATION")]
+    pub start_delay: PromDuration,
+    /// Load that one replica serves, in place of the rule's replicaCapacity; needed where the rule names none.
+    #[arg(long, value_name = "LOAD")]
+    pub replica_capacity: Option<f64>,
+    /// Also try other settings of each policy and compare all at equal replica-hours; takes some thirty times as long.
+    #[arg(long)]
+    pub sweep: bool,
+    /// Form of the output on stdout.
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: ReplayOutput,
+    /// Also write every sync of every policy into this file.
+    #[arg(long, value_name = "FILE.csv")]
+    pub timeline: Option<PathBuf>,
+    /// Also draw the load and the capacity under each policy, with the violations shaded.
+    #[arg(long, value_name = "FILE.svg|png")]
+    pub plot: Option<PathBuf>,
+}
+
+/// Form of the output of `replay`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReplayOutput {
+    /// Columns and words for people.
+    Table,
+    /// For scripts.
+    Json,
+}
+
+/// How to be let in at Prometheus.
+#[derive(Debug, Clone, Args)]
 pub struct AccessArgs {
     /// Deadline of one query.
     #[arg(long, env = "CLOUDPULSE_SCALER_QUERY_TIMEOUT", default_value = "10s", value_name = "DURATION")]

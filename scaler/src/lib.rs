@@ -2,7 +2,7 @@
 //!
 //! The way of a decision: [`rule`] files say what and how; each turn of [`reconcile`] takes readings from [`source`]
 //! (Prometheus) and the replicas from the [`target`], lets `cloudpulse_policy` decide, sets the target, and posts the turn
-//! on the [`board`], which [`metrics`] and the [`api`] show. [`serve`] and [`check`] are the commands of the [`cli`].
+//! on the [`board`], which [`metrics`] and the [`api`] show. [`serve`], [`check`] and [`replay`] are the commands of the [`cli`].
 //!
 //! The decision itself is in the crate `cloudpulse-policy`, which knows neither Prometheus nor Docker.
 
@@ -12,6 +12,7 @@ pub mod check;
 pub mod cli;
 pub mod metrics;
 pub mod reconcile;
+pub mod replay;
 pub mod rule;
 pub mod serve;
 pub mod source;

@@ -8,6 +8,7 @@ use cloudpulse_common::telemetry;
 use cloudpulse_scaler::check;
 use cloudpulse_scaler::cli::Cli;
 use cloudpulse_scaler::cli::Command;
+use cloudpulse_scaler::replay;
 use cloudpulse_scaler::serve;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -29,5 +30,6 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(args) => serve::run(args, shutdown::on_signal()?).await,
         Command::Check(args) => check::run(args).await,
+        Command::Replay(args) => replay::run(args).await,
     }
 }

@@ -4,13 +4,13 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use cloudpulse_common::csv::NamedRows;
 use cloudpulse_forecast::anomaly::{Cause, Detector, Options};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::command::forecast::{Output, numbered, short};
 use crate::command::input::{self, FromPrometheus, Source};
-use crate::csv::NamedRows;
 use crate::plot::anomaly::{self as plot, AnomalyChart};
 
 /// Score how unusual each row of a series is, and say where an alarm would have been raised.

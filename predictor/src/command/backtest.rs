@@ -5,12 +5,13 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use cloudpulse_common::csv::NamedSeries;
 use cloudpulse_common::duration::PromDuration;
 use cloudpulse_common::names::ENSEMBLE;
 use cloudpulse_forecast::ensemble::{Bounds, Ensemble, Request};
 use cloudpulse_forecast::evaluation::{Accuracy, Coverage, Score, day_scale, peak, rolling_origins};
 use cloudpulse_forecast::model::median::two_hour_quantiles;
-use cloudpulse_forecast::peak::PeakDistribution;
+use cloudpulse_forecast::peak::{PEAK_QUANTILES, PeakDistribution};
 use cloudpulse_forecast::series::steps;
 use cloudpulse_forecast::tracker::Tracker;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,8 +20,6 @@ use rayon::prelude::*;
 use crate::command::forecast::{chart, model_index, peak_rows, point_rows};
 use crate::command::input::{self, FromPrometheus, Source, Wanted};
 use crate::command::report::{HorizonReport, ModelReport, Report, SeriesReport};
-use crate::config::PEAK_QUANTILES;
-use crate::csv::NamedSeries;
 use crate::plot;
 use crate::rows::{HEADER, Kind, Row, write_csv};
 

@@ -3,16 +3,16 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use cloudpulse_common::csv::NamedSeries;
 use cloudpulse_common::duration::PromDuration;
 use cloudpulse_common::names::ENSEMBLE;
 use cloudpulse_forecast::ensemble::{Bounds, Ensemble, Forecast, Request};
-use cloudpulse_forecast::peak::PeakDistribution;
+use cloudpulse_forecast::peak::{PEAK_QUANTILES, PeakDistribution};
 use cloudpulse_forecast::series::{Series, steps};
 use cloudpulse_forecast::tracker::Tracker;
 
 use crate::command::input::{self, FromPrometheus, Source, Wanted};
-use crate::config::{PEAK_QUANTILES, duration_label};
-use crate::csv::NamedSeries;
+use crate::config::duration_label;
 use crate::plot::{self, Band, Chart};
 use crate::rows::{HEADER, Kind, Row, write_csv};
 

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use cloudpulse_common::csv::{self, CsvError, NamedRows, NamedSeries};
 use cloudpulse_common::duration::PromDuration;
 use cloudpulse_common::query::{Client, ClientConfig, Labels, MAX_POINTS, Sample};
 use cloudpulse_forecast::ensemble::Bounds;
 use cloudpulse_forecast::series::Series;
 
 use crate::clock::unix_now;
-use crate::csv::{self, CsvError, NamedRows, NamedSeries};
 use crate::fetch::last_step;
 
 /// Arguments that name the series.

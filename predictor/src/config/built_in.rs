@@ -1,10 +1,11 @@
 //! The forecasts that are made when nobody asks for others.
 
 use cloudpulse_forecast::ensemble::Bounds;
+use cloudpulse_forecast::peak::PEAK_QUANTILES;
 
 use super::forecast::{
     DEFAULT_HISTORY, DEFAULT_HORIZONS, DEFAULT_MAX_SERIES, DEFAULT_PEAK_HORIZONS, DEFAULT_QUANTILES, DEFAULT_STEP,
-    ForecastConfig, PEAK_QUANTILES,
+    ForecastConfig,
 };
 
 const FILESYSTEMS: &str = "fstype!~\"tmpfs|overlay|squashfs|ramfs|rootfs\"";

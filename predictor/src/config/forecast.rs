@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cloudpulse_common::duration::PromDuration;
 use cloudpulse_forecast::ensemble::Bounds;
 use cloudpulse_forecast::known::Known;
+use cloudpulse_forecast::peak::PEAK_QUANTILES;
 use serde::Deserialize;
 
 use super::Check;
@@ -106,8 +107,6 @@ pub struct ForecastConfig {
     pub query_offset: i64,
 }
 
-/// Quantiles of the peak that a cost rule needs.
-pub const PEAK_QUANTILES: [f64; 7] = [0.5, 0.8, 0.9, 0.95, 0.99, 0.995, 0.999];
 pub(super) const DEFAULT_STEP: i64 = 60;
 pub(super) const DEFAULT_HISTORY: i64 = 14 * 86_400;
 pub(super) const DEFAULT_HORIZONS: [i64; 3] = [300, 600, 900];

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{FORECAST, Frame, HISTORY, INK, LEFT, MUTED, RIGHT, WIDTH};
+use cloudpulse_common::plot::{self, FORECAST, Frame, HISTORY, INK, LEFT, MUTED, RIGHT, WIDTH};
 
 const HEIGHT: f64 = 640.0;
 /// Upper and lower edge of the panels.
@@ -39,7 +39,7 @@ pub struct AnomalyChart {
 /// # Errors
 /// When the ending is another one, or the file cannot be written.
 pub fn write(chart: &AnomalyChart, path: &Path) -> anyhow::Result<()> {
-    super::write_svg(draw(chart), path)
+    plot::write_svg(draw(chart), path)
 }
 
 /// Returns the chart as SVG.
@@ -49,18 +49,18 @@ pub fn draw(chart: &AnomalyChart) -> String {
     let times = || chart.values.iter().map(|(time, _)| *time);
     let (first, last) = (times().fold(f64::INFINITY, f64::min), times().fold(f64::NEG_INFINITY, f64::max));
     let (first, last) = if last > first { (first, last) } else { (first.min(0.0), first.max(0.0) + 1.0) };
-    let ticks = super::value_ticks(low, high);
+    let ticks = plot::value_ticks(low, high);
     let values = Frame { first, last, low: ticks[0], high: ticks[ticks.len() - 1], top: VALUES.0, bottom: VALUES.1 };
     let most = MOST_THRESHOLDS * chart.threshold;
     let scores = Frame { first, last, low: 0.0, high: most, top: SCORES.0, bottom: SCORES.1 };
 
-    let mut svg = super::start(HEIGHT);
-    super::titles(&mut svg, &chart.title, &chart.subtitle);
+    let mut svg = plot::start(HEIGHT);
+    plot::titles(&mut svg, &chart.title, &chart.subtitle);
     let entries = [("value", HISTORY), ("expected", EXPECTED), ("alarm", FORECAST)];
-    super::legend(&mut svg, entries.map(|(label, colour)| (label.to_owned(), colour, false)).to_vec());
-    super::value_axis(&mut svg, &values, &ticks);
-    super::value_axis(&mut svg, &scores, &[0.0, chart.threshold, 2.0 * chart.threshold, most]);
-    super::time_axis(&mut svg, &scores);
+    plot::legend(&mut svg, entries.map(|(label, colour)| (label.to_owned(), colour, false)).to_vec());
+    plot::value_axis(&mut svg, &values, &ticks);
+    plot::value_axis(&mut svg, &scores, &[0.0, chart.threshold, 2.0 * chart.threshold, most]);
+    plot::time_axis(&mut svg, &scores);
     caption(&mut svg, &scores, &format!("anomaly score, cut at {most}; alarms from {} on", chart.threshold));
 
     for (time, ..) in &chart.alarms {
@@ -71,11 +71,11 @@ pub fn draw(chart: &AnomalyChart) -> String {
             VALUES.0, SCORES.1
         );
     }
-    super::line(&mut svg, &values, &thinned(&chart.values, &values), HISTORY, 1.2, "");
+    plot::line(&mut svg, &values, &thinned(&chart.values, &values), HISTORY, 1.2, "");
     let expected = cut(&averaged(&chart.expected, &values), values.low, values.high);
-    super::line(&mut svg, &values, &expected, EXPECTED, 1.5, "");
+    plot::line(&mut svg, &values, &expected, EXPECTED, 1.5, "");
     let cut_scores = cut(&thinned(&chart.scores, &scores), 0.0, most);
-    super::line(&mut svg, &scores, &cut_scores, HISTORY, 1.1, "");
+    plot::line(&mut svg, &scores, &cut_scores, HISTORY, 1.1, "");
     let y = scores.y(chart.threshold);
     let _ = writeln!(
         svg,
@@ -111,7 +111,7 @@ fn caption(svg: &mut String, frame: &Frame, text: &str) {
         "<text x=\"{LEFT}\" y=\"{:.1}\" font-size=\"12\" fill=\"{INK}\">{}</text>\n\
          <line x1=\"{LEFT}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{MUTED}\" stroke-opacity=\"0.4\"/>",
         frame.top - 10.0,
-        super::escape(text),
+        plot::escape(text),
         VALUES.1,
         WIDTH - RIGHT,
         VALUES.1
@@ -178,7 +178,7 @@ mod tests {
         for rows in [0, 1, 50] {
             let svg = draw(&chart(rows));
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
-            assert_eq!(&super::super::raster(&svg).unwrap()[1..4], b"PNG");
+            assert_eq!(&plot::plot::raster(&svg).unwrap()[1..4], b"PNG");
         }
         let svg = draw(&chart(50));
         assert!(svg.contains("a &lt;b&gt;") && svg.contains("seasonal day") && svg.matches("<circle").count() == 1);

@@ -19,6 +19,8 @@ pub struct History {
     changes: VecDeque<Change>,
     last_change: Option<Timestamp>,
     wanted: VecDeque<MinuteOfWanted>,
+    /// The day before the last minute of `wanted`.
+    day: Day,
     earlier_mean: Option<f64>,
 }
 
@@ -42,6 +44,19 @@ struct MinuteOfWanted {
     minute: i64,
     sum: f64,
     count: u32,
+}
+
+impl MinuteOfWanted {
+    fn mean(self) -> f64 {
+        self.sum / f64::from(self.count)
+    }
+}
+
+/// Sum of the means of the known minutes of a day, so that not every decision adds up a day.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Day {
+    sum: f64,
+    minutes: i64,
 }
 
 impl History {
@@ -85,20 +100,17 @@ impl History {
         self.changes.retain(|entry| now.since(entry.at) < LONGEST_WINDOW);
         let today = now.unix_minutes();
         self.wanted.retain(|entry| (today - DAY_MINUTES..=today).contains(&entry.minute));
+        self.day = self.wanted.back().map_or_else(Day::default, |last| self.day_before(last.minute));
     }
 
     /// Returns the mean replicas wanted over the last day, without the running minute; `None` where nothing is known.
     /// Minutes for which nothing was recorded count as the mean before a restart where that is known, else not at all.
     pub fn mean_wanted(&self, now: Timestamp) -> Option<f64> {
         let today = now.unix_minutes();
-        let mut sum = 0.0;
-        let mut minutes = 0_i64;
-        for entry in &self.wanted {
-            if (today - DAY_MINUTES..today).contains(&entry.minute) {
-                sum += entry.sum / f64::from(entry.count);
-                minutes += 1;
-            }
-        }
+        let Day { mut sum, mut minutes } = match self.wanted.back() {
+            Some(last) if last.minute == today => self.day,
+            _ => self.day_before(today),
+        };
         if let Some(earlier) = self.earlier_mean {
             sum += earlier * (DAY_MINUTES - minutes) as f64;
             minutes = DAY_MINUTES;
@@ -111,18 +123,18 @@ impl History {
         self.last_change
     }
 
-    /// Returns the recommendations younger than `window`, at `now`; none for a window of zero.
+    /// Returns the recommendations younger than `window`, at `now`, the youngest first; none for a window of zero.
     pub(crate) fn recommendations_within(
         &self,
         window: Duration,
         now: Timestamp,
     ) -> impl Iterator<Item = Recommendation> + '_ {
-        self.recommendations.iter().copied().filter(move |entry| now.since(entry.at) < window)
+        self.recommendations.iter().rev().copied().take_while(move |entry| now.since(entry.at) < window)
     }
 
-    /// Returns the changes younger than `period`, at `now`.
+    /// Returns the changes younger than `period`, at `now`, the youngest first.
     pub(crate) fn changes_within(&self, period: Duration, now: Timestamp) -> impl Iterator<Item = Change> + '_ {
-        self.changes.iter().copied().filter(move |entry| now.since(entry.at) < period)
+        self.changes.iter().rev().copied().take_while(move |entry| now.since(entry.at) < period)
     }
 
     /// Returns whether no recommendation was recorded yet.
@@ -137,8 +149,21 @@ impl History {
                 last.sum += f64::from(wanted);
                 last.count += 1;
             }
-            _ => self.wanted.push_back(MinuteOfWanted { minute, sum: f64::from(wanted), count: 1 }),
+            _ => {
+                self.wanted.push_back(MinuteOfWanted { minute, sum: f64::from(wanted), count: 1 });
+                self.day = self.day_before(minute);
+            }
         }
+    }
+
+    fn day_before(&self, minute: i64) -> Day {
+        let first = self.wanted.partition_point(|entry| entry.minute < minute - DAY_MINUTES);
+        let mut day = Day::default();
+        for entry in self.wanted.range(first..).take_while(|entry| entry.minute < minute) {
+            day.sum += entry.mean();
+            day.minutes += 1;
+        }
+        day
     }
 }
 

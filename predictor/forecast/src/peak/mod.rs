@@ -12,13 +12,15 @@ mod seasonal;
 use std::collections::VecDeque;
 
 pub use distribution::PeakDistribution;
+pub use seasonal::SeasonalSmoothing;
 use serde::{Deserialize, Serialize};
 
 use crate::history::History;
 use crate::regression::QuantileRegression;
 use features::{FEATURES, Features, Windows};
-use seasonal::SeasonalSmoothing;
 
+/// Quantiles of the peak that a cost rule needs: what is published by default, and what a replay of a rule sees.
+pub const PEAK_QUANTILES: [f64; 7] = [0.5, 0.8, 0.9, 0.95, 0.99, 0.995, 0.999];
 /// Learning happens at most this often.
 const TICK_SECONDS: i64 = 60;
 /// Memory of the regression.

@@ -9,7 +9,7 @@ const DAMPING: f64 = 0.98;
 
 /// The smoothed state of one series.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct SeasonalSmoothing {
+pub struct SeasonalSmoothing {
     level: f64,
     trend: f64,
     /// By tick of the day.
@@ -20,12 +20,12 @@ pub(super) struct SeasonalSmoothing {
 
 impl SeasonalSmoothing {
     /// Returns an empty state for `ticks` ticks a day.
-    pub(super) fn new(ticks: usize) -> Self {
+    pub fn new(ticks: usize) -> Self {
         Self { level: 0.0, trend: 0.0, season: vec![0.0; ticks], at: None }
     }
 
     /// Takes the value of a tick, counted since the epoch.
-    pub(super) fn add(&mut self, tick: i64, value: f64) {
+    pub fn add(&mut self, tick: i64, value: f64) {
         let place = self.place(tick);
         if self.at.is_none() {
             self.level = value;
@@ -41,7 +41,7 @@ impl SeasonalSmoothing {
     }
 
     /// Passes over a tick without a value.
-    pub(super) fn skip(&mut self, tick: i64) {
+    pub fn skip(&mut self, tick: i64) {
         if self.at.is_some() {
             self.level += DAMPING * self.trend;
             self.trend *= DAMPING;
@@ -50,7 +50,7 @@ impl SeasonalSmoothing {
     }
 
     /// Returns the highest forecast of the next `ticks` ticks; `None` before the first value.
-    pub(super) fn peak(&self, ticks: usize) -> Option<f64> {
+    pub fn peak(&self, ticks: usize) -> Option<f64> {
         let at = self.at?;
         let (mut level, mut trend) = (self.level, self.trend);
         let mut highest = f64::NEG_INFINITY;
