@@ -17,7 +17,7 @@ const HISTORIES: [(&str, i64); 6] =
     [("20 min", 1200), ("1 h", 3600), ("6 h", 21_600), ("1 day", 86_400), ("3 days", 259_200), ("7 days", 604_800)];
 const MINUTES: [i64; 2] = [15, 60];
 /// Origins in each series: a model starts anew at each.
-const ORIGINS: usize = 24;
+const ORIGINS: usize = 8;
 /// The 80 % interval by place in [`QUANTILES`].
 const INTERVAL: (usize, usize) = (2, 8);
 

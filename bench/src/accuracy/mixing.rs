@@ -76,8 +76,11 @@ fn add(rows: &mut Vec<Vec<String>>, name: &str, measured: &[Measured]) {
     rows.push(row(&format!("= {name}"), &measured.iter().collect::<Vec<_>>(), None));
 }
 
-/// Ways to make one forecast of those of the models (c), of the network (n), and of what is served (s).
-const WAYS: [(&str, fn(c: f64, n: f64, s: f64) -> f64); 3] =
+/// Makes one forecast of those of the models (c), of the network (n), and of what is served (s).
+type Way = fn(c: f64, n: f64, s: f64) -> f64;
+
+/// By name.
+const WAYS: [(&str, Way); 3] =
     [("as served", |_, _, s| s), ("mean of both", |c, n, _| 0.5 * (c + n)), ("the network alone", |_, n, _| n)];
 
 /// Columns of [`compare`].
@@ -85,7 +88,7 @@ const BASES: [&str; 7] = ["network", "way", "series", "error", "gain", "lose", "
 
 /// One row for each of [`WAYS`]: what the error becomes, on targets of which both say something.
 fn compare(name: &str, pool: &[Measured], with: &[Measured]) -> Vec<Vec<String>> {
-    let row = |(way, mix): (&str, fn(f64, f64, f64) -> f64)| {
+    let row = |(way, mix): (&str, Way)| {
         let mut ratios: Vec<(f64, String)> = pool
             .iter()
             .filter_map(|before| {
@@ -112,7 +115,7 @@ fn compare(name: &str, pool: &[Measured], with: &[Measured]) -> Vec<Vec<String>>
 }
 
 /// Error of the mixture at 5 to 15 minutes as a share of that of the models without the network.
-fn ratio(before: &Measured, after: &Measured, mix: fn(f64, f64, f64) -> f64) -> f64 {
+fn ratio(before: &Measured, after: &Measured, mix: Way) -> f64 {
     let (mut own, mut other) = (0.0, 0.0);
     for (before, after) in before.horizons[..SHORT].iter().zip(&after.horizons) {
         let (mut sums, mut count) = ([0.0; 2], 0.0);

@@ -178,7 +178,7 @@ mod tests {
         for rows in [0, 1, 50] {
             let svg = draw(&chart(rows));
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
-            assert_eq!(&plot::plot::raster(&svg).unwrap()[1..4], b"PNG");
+            assert_eq!(&plot::raster(&svg).unwrap()[1..4], b"PNG");
         }
         let svg = draw(&chart(50));
         assert!(svg.contains("a &lt;b&gt;") && svg.contains("seasonal day") && svg.matches("<circle").count() == 1);
