@@ -15,10 +15,13 @@ const DELAY: i64 = 1800;
 /// What the queue adds.
 const JUMP: f64 = 60.0;
 
-/// Whether the queue is full at `age` before now: now and then for an hour, and since 20 minutes.
+/// Whether the queue is full at `age` before now: now and then for an hour, without a cycle, and since 20 minutes.
 fn is_full(age: i64) -> bool {
-    let hash = (age.div_euclid(3600) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    age <= 1200 || (age > 7200 && (hash >> 33).is_multiple_of(5))
+    // SplitMix64: a plain multiple of the golden ratio nearly repeats itself every five hours, which a model finds.
+    let mut hash = (age.div_euclid(3600) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    age <= 1200 || (age > 7200 && (hash ^ (hash >> 31)).is_multiple_of(5))
 }
 
 fn load(at: i64, now: i64) -> f64 {
