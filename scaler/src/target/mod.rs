@@ -6,6 +6,7 @@ pub mod dry_run;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cloudpulse_policy::Replicas;
 use futures_util::future::BoxFuture;
@@ -25,6 +26,16 @@ pub trait ScaleTarget: fmt::Debug + Send + Sync {
     /// Brings the workload to `desired` replicas. Idempotent: what is there already is left alone, and calling it again
     /// after a failure goes on where it ended. Returns when the new replicas are started; stops may go on behind it.
     fn scale_to(&self, desired: Replicas) -> BoxFuture<'_, Result<(), TargetError>>;
+
+    /// Returns how many of the replicas last read could serve; `None` where the target cannot tell.
+    fn ready(&self) -> Option<Replicas> {
+        None
+    }
+
+    /// Returns how long replicas took from creation until they could serve, of those that became ready since the last call.
+    fn take_starts(&self) -> Vec<Duration> {
+        Vec::new()
+    }
 }
 
 /// Why a target could not be read or set.
