@@ -97,3 +97,13 @@ pub const DESIRED_REPLICAS: Metric =
 /// Replicas that the target has now. Labels: `rule`, `target`.
 pub const CURRENT_REPLICAS: Metric =
     Metric { name: "cloudpulse_scaler_current_replicas", help: "Replicas that the target has." };
+/// How long a replica takes until it serves. Labels: `rule`, `target`.
+pub const LEAD_TIME: Metric = Metric {
+    name: "cloudpulse_scaler_lead_time_seconds",
+    help: "Time from creation until it can serve, of 95 % of the last 100 replicas; absent until one was seen.",
+};
+/// Time until the forecast needs more than the maximum. Labels: `rule`, `target`.
+pub const CAPACITY_BREACH: Metric = Metric {
+    name: "cloudpulse_scaler_capacity_breach_seconds",
+    help: "Time until more than the most replicas are needed, 0 where they are needed now; absent where none is foreseen.",
+};

@@ -22,7 +22,7 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<()> {
     if let Some(url) = prometheus {
         let client = Client::new(&access.client_config(url)?)?;
         for rule in &rules {
-            for problem in source::read(&client, &rule.queries).await.problems {
+            for problem in source::read(&client, &rule.queries, None).await.problems {
                 let field = match problem.what {
                     Input::Load => "query",
                     Input::Forecast => "forecast",

@@ -45,7 +45,8 @@ impl Reconciler {
 
     /// Takes one turn at `now`. Returns what happened, and whether Prometheus answered.
     pub async fn turn(&mut self, now: Timestamp) -> (Entry, bool) {
-        let (readings, current) = join(source::read(&self.client, &self.rule.queries), self.target.replicas()).await;
+        let (readings, current) =
+            join(source::read(&self.client, &self.rule.queries, None), self.target.replicas()).await;
         if readings.answered && !self.recalled {
             self.recall().await;
         }

@@ -3,6 +3,8 @@
 //! Load: one instant query that must give one series. Forecast: all quantiles of the peak at the rule's horizon, and the
 //! time the forecast was made. Nothing here becomes zero: empty, NaN, stale and unreachable are told apart.
 
+mod peak;
+
 use std::time::Duration;
 
 use cloudpulse_common::duration::PromDuration;
@@ -13,15 +15,13 @@ use cloudpulse_common::query::Series;
 use cloudpulse_policy::observation::MetricObservation;
 use cloudpulse_policy::observation::Missing;
 use cloudpulse_policy::observation::Reading;
-use cloudpulse_policy::peak::PeakDistribution;
-use cloudpulse_policy::peak::QuantilePoint;
 use futures_util::future::join;
 use futures_util::future::join_all;
 use serde::Serialize;
 
-use crate::rule::ForecastQuery;
 use crate::rule::MetricQuery;
 use crate::rule::quoted;
+use crate::source::peak::Peaks;
 
 /// Why a reading is not fresh, in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -59,14 +59,22 @@ pub struct Readings {
     pub answered: bool,
 }
 
-/// Reads all metrics side by side. Never fails: what cannot be read is missing.
-pub async fn read(client: &Client, queries: &[MetricQuery]) -> Readings {
-    let all = join_all(queries.iter().map(|query| read_metric(client, query))).await;
+/// Reads all metrics side by side. Never fails: what cannot be read is missing. `lead_time` is what a forecast must reach
+/// where its horizon is automatic; `None` where it is not known yet.
+pub async fn read(client: &Client, queries: &[MetricQuery], lead_time: Option<Duration>) -> Readings {
+    let all = join_all(queries.iter().map(|query| read_metric(client, query, lead_time))).await;
     let mut readings = Readings { metrics: Vec::new(), problems: Vec::new(), answered: false };
     for (query, (load, peak)) in queries.iter().zip(all) {
         let load = unpack(load, &query.name, Input::Load, &mut readings);
-        let peak = peak.map(|peak| unpack(peak, &query.name, Input::Forecast, &mut readings));
-        readings.metrics.push(MetricObservation { name: query.name.clone(), load, peak });
+        let (mut ahead, mut horizon) = (Vec::new(), None);
+        let peak = peak.map(|peaks| {
+            let peak = peaks.map(|(Peaks { at_horizon, horizon: used, by_horizon }, age)| {
+                (ahead, horizon) = (by_horizon, Some(used));
+                (at_horizon, age)
+            });
+            unpack(peak, &query.name, Input::Forecast, &mut readings)
+        });
+        readings.metrics.push(MetricObservation { name: query.name.clone(), load, peak, horizon, ahead });
     }
     readings
 }
@@ -82,7 +90,19 @@ pub async fn mean_desired_of_last_day(client: &Client, rule: &str) -> Result<Opt
     Ok(series.first().and_then(value_of).filter(|value| value.is_finite()))
 }
 
+/// Returns the lead time that the rule had learned, as its own metric said last in the past week; `None` where Prometheus
+/// does not know. Used once after a start.
+///
+/// # Errors
+/// When the query fails.
+pub async fn lead_time_before(client: &Client, rule: &str) -> Result<Option<Duration>, QueryError> {
+    let query = format!("max(last_over_time({}{{rule={}}}[7d]))", names::LEAD_TIME.name, quoted(rule));
+    let series = client.instant(&query, None).await?;
+    Ok(series.first().and_then(value_of).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
+}
+
 /// A reading that is not fresh, with its words.
+#[derive(Clone)]
 struct NotFresh {
     age: Option<Duration>,
     why: Missing,
@@ -106,12 +126,16 @@ fn unpack<T>(outcome: Outcome<T>, metric: &str, what: Input, readings: &mut Read
     age.map_or(Reading::Missing { why }, |age| Reading::Stale { age })
 }
 
-async fn read_metric(client: &Client, query: &MetricQuery) -> (Outcome<f64>, Option<Outcome<PeakDistribution>>) {
+async fn read_metric(
+    client: &Client,
+    query: &MetricQuery,
+    lead_time: Option<Duration>,
+) -> (Outcome<f64>, Option<Outcome<Peaks>>) {
     let MetricQuery { name: _, query, max_age, forecast } = query;
     match forecast {
         None => (load(client, query, *max_age).await, None),
         Some(forecast) => {
-            let (load, peak) = join(load(client, query, *max_age), peak(client, forecast)).await;
+            let (load, peak) = join(load(client, query, *max_age), peak::read(client, forecast, lead_time)).await;
             (load, Some(peak))
         }
     }
@@ -128,55 +152,6 @@ async fn load(client: &Client, query: &str, max_age: Duration) -> Outcome<f64> {
         age = Duration::try_from_secs_f64(evaluated_at - sampled_at).unwrap_or_default();
     }
     fresh_within(value, age, max_age, "the last sample")
-}
-
-async fn peak(client: &Client, forecast: &ForecastQuery) -> Outcome<PeakDistribution> {
-    let ForecastQuery { name, horizon, max_age } = forecast;
-    let of_forecast = format!("{}={}", names::FORECAST_LABEL, quoted(name));
-    let peak =
-        format!("{}{{{of_forecast},{}={}}}", names::FORECAST_PEAK.name, names::MODEL_LABEL, quoted(names::ENSEMBLE));
-    let age = format!("time() - {}{{{of_forecast}}}", names::FORECAST_TIMESTAMP.name);
-    let (peak, age) = join(client.instant(&peak, None), client.instant(&age, None)).await;
-    let distribution = distribution(&peak.map_err(failed)?, name, *horizon)?;
-    let (age, _) = one_value(&age.map_err(failed)?).map_err(|not_fresh| NotFresh {
-        message: format!("the time at which forecast {name:?} was made: {}", not_fresh.message),
-        ..not_fresh
-    })?;
-    let age = Duration::try_from_secs_f64(age).unwrap_or_default();
-    fresh_within(distribution, age, *max_age, "the forecast")
-}
-
-/// The series at the rule's horizon as a distribution. All horizons are looked at, so that a wrong one can be told from
-/// a forecast that does not exist.
-fn distribution(series: &[Series], name: &str, horizon: PromDuration) -> Result<PeakDistribution, NotFresh> {
-    if series.is_empty() {
-        return Err(missing(Missing::Empty, format!("the predictor publishes no peak of a forecast named {name:?}")));
-    }
-    let label = |series: &Series, name: &str| series.labels.get(name).cloned().unwrap_or_default();
-    let mut horizons: Vec<PromDuration> =
-        series.iter().filter_map(|series| label(series, names::HORIZON_LABEL).parse().ok()).collect();
-    horizons.sort_unstable();
-    horizons.dedup();
-    if !horizons.contains(&horizon) {
-        let published = horizons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let message = format!("forecast {name:?} publishes no peak at horizon {horizon}, only at {published}");
-        return Err(missing(Missing::HorizonNotPublished, message));
-    }
-    let mut points: Vec<QuantilePoint> = Vec::new();
-    for one in series.iter().filter(|one| label(one, names::HORIZON_LABEL).parse() == Ok(horizon)) {
-        let Ok(quantile) = label(one, names::QUANTILE_LABEL).parse::<f64>() else { continue };
-        if points.iter().any(|point| point.quantile == quantile) {
-            let message = format!("forecast {name:?} has several series at quantile {quantile}; it must forecast one");
-            return Err(missing(Missing::SeveralSeries, message));
-        }
-        let value = value_of(one).filter(|value| value.is_finite()).ok_or_else(|| {
-            missing(Missing::NotANumber, format!("forecast {name:?} is no number at quantile {quantile}"))
-        })?;
-        points.push(QuantilePoint { quantile, value });
-    }
-    PeakDistribution::from_points(points).ok_or_else(|| {
-        missing(Missing::TooFewQuantiles, format!("forecast {name:?} publishes fewer than two usable quantiles"))
-    })
 }
 
 /// Returns value and evaluation time of the one series of an instant query.
@@ -279,10 +254,6 @@ mod tests {
         }
     }
 
-    fn peak(horizon: &str, quantile: &str, value: f64) -> Series {
-        series(&[("horizon", horizon), ("quantile", quantile)], value)
-    }
-
     fn missing_of<T: std::fmt::Debug>(result: Result<T, NotFresh>) -> (Missing, String) {
         let not_fresh = result.map(|value| panic!("{value:?}")).unwrap_err();
         (not_fresh.why, not_fresh.message)
@@ -298,33 +269,6 @@ mod tests {
         let (why, message) = missing_of(one_value(&[series(&[("a", "1")], 1.0), series(&[("a", "2")], 2.0)]));
         assert_eq!(why, Missing::SeveralSeries);
         assert!(message.contains("2 series"), "{message}");
-    }
-
-    #[test]
-    fn quantiles_at_the_horizon_make_a_distribution() {
-        let five = PromDuration::from_secs(300);
-        let found = [peak("5m", "0.5", 10.0), peak("5m", "0.9", 20.0), peak("10m", "0.5", 99.0)];
-        let distribution_at_five = distribution(&found, "web", five).ok().unwrap();
-        assert_eq!(distribution_at_five.points().len(), 2);
-        assert!(distribution(&found, "web", "300s".parse().unwrap()).is_ok());
-        let (why, message) = missing_of(distribution(&found, "web", PromDuration::from_secs(900)));
-        assert_eq!(why, Missing::HorizonNotPublished);
-        assert!(message.contains("horizon 15m, only at 5m, 10m"), "{message}");
-    }
-
-    #[test]
-    fn a_forecast_that_tells_no_distribution_is_missing() {
-        let five = PromDuration::from_secs(300);
-        let cases = [
-            (vec![], Missing::Empty),
-            (vec![peak("5m", "0.5", 1.0)], Missing::TooFewQuantiles),
-            (vec![peak("5m", "0.5", 1.0), peak("5m", "0.5", 2.0)], Missing::SeveralSeries),
-            (vec![peak("5m", "0.5", 1.0), peak("5m", "0.9", f64::NAN)], Missing::NotANumber),
-            (vec![peak("5m", "high", 1.0), peak("5m", "0.9", 2.0)], Missing::TooFewQuantiles),
-        ];
-        for (found, expected) in cases {
-            assert_eq!(missing_of(distribution(&found, "web", five)).0, expected, "{found:?}");
-        }
     }
 
     #[test]

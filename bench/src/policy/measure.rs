@@ -105,11 +105,14 @@ fn policy(trace: &Trace, mode: Mode, target_utilization: f64, cost: f64) -> Poli
         mode,
         min_replicas: 1,
         max_replicas: MOST_REPLICAS,
+        schedules: Vec::new(),
+        above_max: AboveMax::Alert,
         metrics: vec![MetricPolicy {
             name: "load".to_owned(),
             demand: Demand::Load {
                 replica_capacity: trace.replica_capacity,
                 target_utilization,
+                activation_threshold: 0.0,
                 forecast: Some(ForecastRule::ViolationCost(cost)),
             },
         }],

@@ -1,23 +1,29 @@
 //! The decision: recommendation, missing data, stabilization, rate limits, cooldown, pause and bounds, in this order.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::Replicas;
+use crate::breach::time_to_breach;
 use crate::history::History;
 use crate::limit::scale_down_limit;
 use crate::limit::scale_up_limit;
 use crate::observation::Observation;
 use crate::observation::Reading;
+use crate::policy::Bounds;
 use crate::policy::Demand;
 use crate::policy::MissingData;
 use crate::policy::Mode;
 use crate::policy::Pause;
 use crate::policy::Policy;
+use crate::policy::SelectPolicy;
 use crate::recommend::Context;
 use crate::recommend::MetricParts;
 use crate::recommend::recommend;
 use crate::stabilize::stabilize;
 use crate::time::Timestamp;
+use crate::time::optional_seconds;
 
 /// What is to be done, why, and how it came about.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -62,7 +68,7 @@ pub enum Reason {
     Cooldown,
     /// Switched off by hand.
     Paused,
-    /// The target has no replicas, which switches scaling off, as with the HPA.
+    /// The target has no replicas although it may never have none, which switches scaling off, as with the HPA.
     ScalingDisabled,
     /// The target did not say what it has.
     FailedGetScale,
@@ -108,24 +114,34 @@ pub struct Parts {
     pub stabilized: Option<Replicas>,
     /// After the rate policies and the bounds on the way.
     pub limited: Option<Replicas>,
-    /// The bounds.
+    /// The fewest replicas allowed now.
     pub min_replicas: Replicas,
-    /// The bounds.
+    /// The most replicas allowed now, without what `whenAboveMax` may add.
     pub max_replicas: Replicas,
+    /// The most replicas with it.
+    pub raised_max: Replicas,
+    /// Names of the schedules that hold now.
+    pub schedules: Vec<String>,
+    /// Time until more than the most replicas are needed, zero where they are needed now; `None` where none of the
+    /// horizons says so.
+    #[serde(rename = "breachInSeconds", serialize_with = "optional_seconds")]
+    pub breach_in: Option<Duration>,
 }
 
 /// Returns what is to be done now. Never fails: what is missing is said in the parts and never lowers the replicas.
 ///
-/// The desired replicas are within the bounds, except where the rule is paused, or the target has no replicas, which
-/// switches scaling off as with the HPA; more load never gives fewer; and deciding again with the desired replicas as the
+/// The desired replicas are within the bounds, except where the rule is paused, or the target has no replicas and may
+/// never have none, which switches scaling off as with the HPA; more load never gives fewer; and deciding again with the desired replicas as the
 /// current ones changes nothing. Current replicas outside the bounds are brought to the nearest bound whatever is missing.
 pub fn decide(policy: &Policy, observation: &Observation, history: &History, now: Timestamp) -> Decision {
+    let bounds = policy.bounds(now);
     let context = Context {
         mode: policy.mode,
         scale_up: &policy.behavior.scale_up,
         scale_down: &policy.behavior.scale_down,
         current: observation.current,
         mean_wanted: history.mean_wanted(now),
+        may_be_zero: bounds.min_replicas == 0,
     };
     let metrics: Vec<MetricParts> = policy
         .metrics
@@ -144,17 +160,20 @@ pub fn decide(policy: &Policy, observation: &Observation, history: &History, now
     let mut parts = Parts {
         reactive: metrics.iter().filter_map(|metric| metric.reactive).max(),
         forecast: metrics.iter().filter_map(|metric| metric.forecast.as_ref()).map(|forecast| forecast.wanted).max(),
-        wanted: asked.filter(|_| !incomplete).map(|asked| bounded(policy, asked)),
+        wanted: asked.filter(|_| !incomplete).map(|asked| bounded(&bounds, asked)),
+        breach_in: metrics.iter().filter_map(|metric| time_to_breach(metric, bounds.max_replicas)).min(),
         metrics,
         recommended: None,
         stabilized: None,
         limited: None,
-        min_replicas: policy.min_replicas,
-        max_replicas: policy.max_replicas,
+        min_replicas: bounds.min_replicas,
+        max_replicas: bounds.max_replicas,
+        raised_max: bounds.raised_max,
+        schedules: bounds.schedules.clone(),
     };
     let current = match observation.current {
         None => return undecided(None, Reason::FailedGetScale, parts),
-        Some(0) => return undecided(Some(0), Reason::ScalingDisabled, parts),
+        Some(0) if !policy.scales_to_zero() => return undecided(Some(0), Reason::ScalingDisabled, parts),
         Some(current) => current,
     };
 
@@ -163,14 +182,14 @@ pub fn decide(policy: &Policy, observation: &Observation, history: &History, now
     if stabilized != recommended {
         reason = if recommended < current { Reason::ScaleDownStabilized } else { Reason::ScaleUpStabilized };
     }
-    let mut desired = rate_limited(policy, history, current, stabilized, now, &mut reason);
+    let mut desired = rate_limited(policy, &bounds, history, current, stabilized, now, &mut reason);
     (parts.recommended, parts.stabilized, parts.limited) = (Some(recommended), Some(stabilized), Some(desired));
 
     let cooling = history.last_change().is_some_and(|at| now.since(at) < policy.cooldown);
     if cooling && desired != current {
         (desired, reason) = (current, Reason::Cooldown);
     }
-    let within = bounded(policy, desired);
+    let within = bounded(&bounds, desired);
     if within != desired {
         reason = if within < desired { Reason::TooManyReplicas } else { Reason::TooFewReplicas };
         desired = within;
@@ -228,6 +247,7 @@ fn recommendation(
 /// The HPA's `convertDesiredReplicasWithBehaviorRate`.
 fn rate_limited(
     policy: &Policy,
+    bounds: &Bounds,
     history: &History,
     current: Replicas,
     stabilized: Replicas,
@@ -236,24 +256,27 @@ fn rate_limited(
 ) -> Replicas {
     if stabilized > current {
         let limit = scale_up_limit(&policy.behavior.scale_up, history, current, now);
-        let most = limit.min(policy.max_replicas);
+        // Percentages of nothing are nothing: the first replica comes all the same, unless this direction is off.
+        let first = current == 0 && policy.behavior.scale_up.select_policy != SelectPolicy::Disabled;
+        let limit = if first { limit.max(1) } else { limit };
+        let most = limit.min(bounds.raised_max);
         if stabilized > most {
-            *reason = if limit < policy.max_replicas { Reason::ScaleUpLimit } else { Reason::TooManyReplicas };
+            *reason = if limit < bounds.raised_max { Reason::ScaleUpLimit } else { Reason::TooManyReplicas };
             return most;
         }
     } else if stabilized < current {
         let limit = scale_down_limit(&policy.behavior.scale_down, history, current, now);
-        let fewest = limit.max(policy.min_replicas);
+        let fewest = limit.max(bounds.min_replicas);
         if stabilized < fewest {
-            *reason = if limit > policy.min_replicas { Reason::ScaleDownLimit } else { Reason::TooFewReplicas };
+            *reason = if limit > bounds.min_replicas { Reason::ScaleDownLimit } else { Reason::TooFewReplicas };
             return fewest;
         }
     }
     stabilized
 }
 
-fn bounded(policy: &Policy, replicas: Replicas) -> Replicas {
-    replicas.max(policy.min_replicas).min(policy.max_replicas)
+fn bounded(bounds: &Bounds, replicas: Replicas) -> Replicas {
+    replicas.max(bounds.min_replicas).min(bounds.raised_max)
 }
 
 fn undecided(current: Option<Replicas>, reason: Reason, parts: Parts) -> Decision {

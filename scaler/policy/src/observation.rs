@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::Replicas;
 use crate::peak::PeakDistribution;
+use crate::time::optional_seconds;
 use crate::time::seconds;
 
 /// One value as it was read, or why there is none. A missing value is never a number.
@@ -85,6 +86,21 @@ pub struct MetricObservation {
     pub load: Reading<f64>,
     /// The forecast of the highest load over the lead time; `None` where the rule names no forecast.
     pub peak: Option<Reading<PeakDistribution>>,
+    /// The horizon of that peak; `None` without a forecast.
+    #[serde(rename = "horizonSeconds", serialize_with = "optional_seconds")]
+    pub horizon: Option<Duration>,
+    /// The fresh forecasts of the highest load until each horizon, in ascending order; empty where there is none.
+    #[serde(skip)]
+    pub ahead: Vec<PeakAhead>,
+}
+
+/// The forecast of the highest load until a horizon.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeakAhead {
+    /// Distance into the future.
+    pub horizon: Duration,
+    /// The highest load until then.
+    pub peak: PeakDistribution,
 }
 
 /// All that was seen of one workload at one time.

@@ -3,16 +3,22 @@
 use std::time::Duration;
 
 use crate::Replicas;
+use crate::schedule::Schedule;
+use crate::time::Timestamp;
 
 /// How one workload is to be scaled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     /// What a forecast may do, and whether anything is touched.
     pub mode: Mode,
-    /// Fewest replicas.
+    /// Fewest replicas; zero lets the workload go away while nothing asks for it.
     pub min_replicas: Replicas,
     /// Most replicas.
     pub max_replicas: Replicas,
+    /// Times at which other bounds hold.
+    pub schedules: Vec<Schedule>,
+    /// What happens where more than the most replicas are asked for.
+    pub above_max: AboveMax,
     /// The metrics; the largest demand wins.
     pub metrics: Vec<MetricPolicy>,
     /// How fast and how calmly replicas change, as the HPA's `behavior`.
@@ -23,6 +29,58 @@ pub struct Policy {
     pub pause: Pause,
     /// What to do where a reading is missing.
     pub missing_data: MissingData,
+}
+
+/// The bounds at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bounds {
+    /// Fewest replicas.
+    pub min_replicas: Replicas,
+    /// Most replicas, before [`AboveMax::Raise`].
+    pub max_replicas: Replicas,
+    /// Most replicas with it.
+    pub raised_max: Replicas,
+    /// Names of the schedules that hold.
+    pub schedules: Vec<String>,
+}
+
+impl Policy {
+    /// Returns the bounds at `now`: the rule's own, or those of the schedules that hold then; of several the largest.
+    pub fn bounds(&self, now: Timestamp) -> Bounds {
+        let active: Vec<&Schedule> = self.schedules.iter().filter(|schedule| schedule.is_active(now)).collect();
+        let min = active.iter().filter_map(|schedule| schedule.min_replicas).max().unwrap_or(self.min_replicas);
+        let max = active.iter().filter_map(|schedule| schedule.max_replicas).max().unwrap_or(self.max_replicas);
+        // Two schedules at once may contradict each other: then enough is better than few.
+        let max = max.max(min);
+        let raised_max = match self.above_max {
+            AboveMax::Alert => max,
+            AboveMax::Raise { percent } => {
+                let more = (u64::from(max) * u64::from(percent)).div_ceil(100);
+                max.saturating_add(Replicas::try_from(more).unwrap_or(Replicas::MAX))
+            }
+        };
+        let schedules = active.into_iter().map(|schedule| schedule.name.clone()).collect();
+        Bounds { min_replicas: min, max_replicas: max, raised_max, schedules }
+    }
+
+    /// Returns whether there is a time at which the workload may have no replica. Where there is none, no replica means
+    /// that somebody switched the workload off, as with the HPA.
+    pub fn scales_to_zero(&self) -> bool {
+        self.min_replicas == 0 || self.schedules.iter().any(|schedule| schedule.min_replicas == Some(0))
+    }
+}
+
+/// What happens where more than the most replicas are asked for. Either way it is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AboveMax {
+    /// The most it is.
+    #[default]
+    Alert,
+    /// The most may be exceeded by so many percent of itself, rounded up.
+    Raise {
+        /// Percent of the most replicas.
+        percent: u32,
+    },
 }
 
 /// What a forecast may do.
@@ -80,6 +138,8 @@ pub enum Demand {
         replica_capacity: f64,
         /// Share of the capacity at which the reactive part aims, above 0 and at most 1.
         target_utilization: f64,
+        /// Load up to which no replica is needed, where the workload may go away; not negative.
+        activation_threshold: f64,
         /// How the forecast peak of the same load becomes replicas; `None` for a metric without forecast.
         forecast: Option<ForecastRule>,
     },

@@ -1,10 +1,13 @@
 //! Replicas that one metric asks for: by the load now as the HPA does it, and by the forecast of the peak.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::Replicas;
 use crate::observation::MetricObservation;
 use crate::observation::Missing;
+use crate::observation::PeakAhead;
 use crate::observation::Reading;
 use crate::peak::PeakDistribution;
 use crate::policy::Demand;
@@ -13,6 +16,7 @@ use crate::policy::MetricPolicy;
 use crate::policy::Mode;
 use crate::policy::ScalingRules;
 use crate::policy::Side;
+use crate::time::optional_seconds;
 
 /// The cost rule never goes below this quantile of the peak: with a low price it would else give up in the peaks.
 const LEAST_QUANTILE: f64 = 0.8;
@@ -34,6 +38,8 @@ pub struct Context<'a> {
     pub current: Option<Replicas>,
     /// Mean replicas wanted over the last day; `None` where unknown.
     pub mean_wanted: Option<f64>,
+    /// Whether the workload may have no replica now.
+    pub may_be_zero: bool,
 }
 
 /// What one metric asks for, with its inputs.
@@ -46,6 +52,9 @@ pub struct MetricParts {
     pub load: Reading<f64>,
     /// The forecast as it was read; `None` where the rule names no forecast.
     pub peak: Option<Reading<PeakDistribution>>,
+    /// The horizon of that forecast; `None` without one.
+    #[serde(rename = "horizonSeconds", serialize_with = "optional_seconds")]
+    pub horizon: Option<Duration>,
     /// Replicas by the load alone; `None` where it is missing.
     pub reactive: Option<Replicas>,
     /// Whether the load alone is so near its target that it asks for no change.
@@ -54,6 +63,9 @@ pub struct MetricParts {
     pub forecast: Option<ForecastParts>,
     /// Replicas that the metric asks for in this mode; `None` where nothing is known.
     pub wanted: Option<Replicas>,
+    /// Replicas by the forecast until each horizon, in ascending order; empty where there is none.
+    #[serde(skip)]
+    pub ahead: Vec<(Duration, Replicas)>,
 }
 
 /// Replicas by a forecast, part by part. A part that the rule does not use is `None`.
@@ -72,6 +84,27 @@ pub struct ForecastParts {
     pub safety_net: Option<Replicas>,
 }
 
+/// How a load becomes replicas.
+#[derive(Debug, Clone, Copy)]
+struct Sizing {
+    /// Load that one replica serves.
+    capacity: f64,
+    /// Load up to which no replica is needed; `None` where there must always be one.
+    idle_up_to: Option<f64>,
+}
+
+impl Sizing {
+    fn is_idle(self, load: f64) -> bool {
+        self.idle_up_to.is_some_and(|threshold| load <= threshold)
+    }
+
+    /// Replicas among which `load` can be shared so that each takes at most this share of its capacity.
+    fn replicas(self, load: f64, utilization: f64) -> Option<Replicas> {
+        let needed = replicas_for(load, self.capacity * utilization)?;
+        Some(if self.is_idle(load) { 0 } else { needed })
+    }
+}
+
 /// Returns what `policy` asks for given what was seen of its metric; `None` for `seen` counts as an empty reading.
 pub fn recommend(policy: &MetricPolicy, seen: Option<&MetricObservation>, context: Context<'_>) -> MetricParts {
     let load = seen.map_or(Reading::Missing { why: Missing::Empty }, |metric| finite(metric.load.clone()));
@@ -80,10 +113,12 @@ pub fn recommend(policy: &MetricPolicy, seen: Option<&MetricObservation>, contex
         name: policy.name.clone(),
         load,
         peak: None,
+        horizon: seen.and_then(|metric| metric.horizon),
         reactive: None,
         within_tolerance: false,
         forecast: None,
         wanted: None,
+        ahead: Vec::new(),
     };
     match &policy.demand {
         Demand::Threshold { side, threshold, replicas } => {
@@ -91,16 +126,29 @@ pub fn recommend(policy: &MetricPolicy, seen: Option<&MetricObservation>, contex
                 value.and_then(|value| beyond_threshold(*side, *threshold, *replicas, value, context.current));
             parts.wanted = parts.reactive;
         }
-        Demand::Load { replica_capacity, target_utilization, forecast } => {
+        Demand::Load { replica_capacity, target_utilization, activation_threshold, forecast } => {
+            let sizing = Sizing {
+                capacity: *replica_capacity,
+                idle_up_to: context.may_be_zero.then_some(*activation_threshold),
+            };
             if let Some(value) = value {
                 let per_replica = replica_capacity * target_utilization;
-                (parts.reactive, parts.within_tolerance) = reactive(value, per_replica, context);
+                (parts.reactive, parts.within_tolerance) =
+                    if sizing.is_idle(value) { (Some(0), false) } else { reactive(value, per_replica, context) };
             }
             if let Some(rule) = forecast {
                 let peak =
                     seen.and_then(|metric| metric.peak.clone()).unwrap_or(Reading::Missing { why: Missing::Empty });
                 if let Some(distribution) = peak.fresh() {
-                    parts.forecast = by_forecast(*rule, distribution, value, *replica_capacity, context.mean_wanted);
+                    parts.forecast = by_forecast(*rule, distribution, value, sizing, context.mean_wanted);
+                    parts.ahead = seen
+                        .into_iter()
+                        .flat_map(|metric| &metric.ahead)
+                        .filter_map(|PeakAhead { horizon, peak }| {
+                            let parts = by_forecast(*rule, peak, value, sizing, context.mean_wanted)?;
+                            Some((*horizon, parts.wanted))
+                        })
+                        .collect();
                 }
                 parts.peak = Some(peak);
             }
@@ -191,24 +239,32 @@ fn beyond_threshold(
     })
 }
 
+/// The cheapest number, none among them where the workload may go away: then any load above the threshold is a violation.
+fn cheapest_or_none(peak: &PeakDistribution, sizing: Sizing, price: f64) -> Option<Replicas> {
+    let cheapest = cheapest_replicas(peak, sizing.capacity, price)?;
+    let cost = |replicas: f64| peak.exceedance(replicas * sizing.capacity) + replicas / price;
+    let none = sizing.idle_up_to.is_some_and(|threshold| peak.exceedance(threshold) < cost(cheapest.into()));
+    Some(if none { 0 } else { cheapest })
+}
+
 fn by_forecast(
     rule: ForecastRule,
     peak: &PeakDistribution,
     load: Option<f64>,
-    capacity: f64,
+    sizing: Sizing,
     mean_wanted: Option<f64>,
 ) -> Option<ForecastParts> {
     let (cost, violation_price, level) = match rule {
         ForecastRule::Quantile(level) => (None, None, level),
         ForecastRule::ViolationCost(minutes) => {
             // Before there is a history, the median peak tells the size of the fleet.
-            let fleet = mean_wanted.unwrap_or_else(|| peak.quantile(0.5) / capacity).max(1.0);
+            let fleet = mean_wanted.unwrap_or_else(|| peak.quantile(0.5) / sizing.capacity).max(1.0);
             let price = minutes * fleet;
-            (Some(cheapest_replicas(peak, capacity, price)?), Some(price), LEAST_QUANTILE)
+            (Some(cheapest_or_none(peak, sizing, price)?), Some(price), LEAST_QUANTILE)
         }
     };
-    let quantile = replicas_for(peak.quantile(level), capacity)?;
-    let safety_net = load.and_then(|load| replicas_for(load, capacity * SAFETY_UTILIZATION));
+    let quantile = sizing.replicas(peak.quantile(level), 1.0)?;
+    let safety_net = load.and_then(|load| sizing.replicas(load, SAFETY_UTILIZATION));
     let wanted = quantile.max(cost.unwrap_or(0)).max(safety_net.unwrap_or(0));
     Some(ForecastParts { wanted, cost, violation_price, quantile, safety_net })
 }
@@ -220,6 +276,9 @@ mod tests {
     use super::*;
     use crate::peak::QuantilePoint;
     use crate::policy::Behavior;
+
+    const ALWAYS: Sizing = Sizing { capacity: 10.0, idle_up_to: None };
+    const SOMETIMES: Sizing = Sizing { capacity: 10.0, idle_up_to: Some(1.0) };
 
     fn published(values: [f64; 7]) -> PeakDistribution {
         let levels = [0.5, 0.8, 0.9, 0.95, 0.99, 0.995, 0.999];
@@ -249,6 +308,7 @@ mod tests {
                 scale_down: &behavior.scale_down,
                 current: Some(current),
                 mean_wanted: None,
+                may_be_zero: false,
             };
             let load = load_per_replica * f64::from(current);
             assert_eq!(reactive(load, target, context).0, Some(expected), "{current} × {load_per_replica} / {target}");
@@ -281,10 +341,29 @@ mod tests {
     #[test]
     fn the_cost_rule_never_gives_up_below_the_quantile() {
         let peak = published([100.0, 150.0, 180.0, 200.0, 260.0, 300.0, 400.0]);
-        let parts = by_forecast(ForecastRule::ViolationCost(1e-3), &peak, Some(170.0), 10.0, Some(10.0)).unwrap();
+        let parts = by_forecast(ForecastRule::ViolationCost(1e-3), &peak, Some(170.0), ALWAYS, Some(10.0)).unwrap();
         assert_eq!((parts.cost, parts.quantile, parts.safety_net, parts.wanted), (Some(1), 15, Some(19), 19));
-        let parts = by_forecast(ForecastRule::Quantile(0.99), &peak, None, 10.0, None).unwrap();
+        let parts = by_forecast(ForecastRule::Quantile(0.99), &peak, None, ALWAYS, None).unwrap();
         assert_eq!((parts.cost, parts.quantile, parts.safety_net, parts.wanted), (None, 26, None, 26));
+    }
+
+    #[test]
+    fn none_are_wanted_only_where_hardly_any_load_is_to_come() {
+        let rule = ForecastRule::ViolationCost(30.0);
+        let wanted =
+            |peak: &PeakDistribution, load, sizing| by_forecast(rule, peak, load, sizing, Some(1.0)).unwrap().wanted;
+        let idle = published([0.0, 0.0, 0.1, 0.2, 0.5, 0.6, 0.9]);
+        assert_eq!(wanted(&idle, Some(0.0), SOMETIMES), 0);
+        assert_eq!(wanted(&idle, Some(0.0), ALWAYS), 1);
+        assert_eq!(wanted(&idle, Some(1.5), SOMETIMES), 1, "a load now is a load");
+        let perhaps = published([0.0, 0.0, 3.0, 5.0, 8.0, 9.0, 9.5]);
+        assert_eq!(
+            wanted(&perhaps, Some(0.0), SOMETIMES),
+            1,
+            "one minute in seven without a replica costs more than it"
+        );
+        let by_quantile = |sizing| by_forecast(ForecastRule::Quantile(0.99), &idle, None, sizing, None).unwrap().wanted;
+        assert_eq!((by_quantile(SOMETIMES), by_quantile(ALWAYS)), (0, 1));
     }
 
     proptest! {

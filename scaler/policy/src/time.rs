@@ -16,6 +16,11 @@ impl Timestamp {
         Self { unix_milliseconds: milliseconds }
     }
 
+    /// Returns the Unix time in milliseconds.
+    pub const fn unix_milliseconds(self) -> i64 {
+        self.unix_milliseconds
+    }
+
     /// Returns the Unix time in seconds.
     pub fn unix_seconds(self) -> f64 {
         self.unix_milliseconds as f64 / 1000.0
@@ -37,6 +42,11 @@ impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_f64(self.unix_seconds())
     }
+}
+
+/// Serializes a duration, where there is one, as seconds.
+pub(crate) fn optional_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
 }
 
 /// Serializes a duration as seconds.

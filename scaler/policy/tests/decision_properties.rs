@@ -14,6 +14,8 @@ use cloudpulse_policy::observation::Reading;
 use cloudpulse_policy::peak::PeakDistribution;
 use cloudpulse_policy::peak::QuantilePoint;
 use cloudpulse_policy::policy::*;
+use cloudpulse_policy::schedule::Cron;
+use cloudpulse_policy::schedule::Schedule;
 use cloudpulse_policy::time::Timestamp;
 use proptest::prelude::*;
 
@@ -57,6 +59,7 @@ fn demand() -> impl Strategy<Value = Demand> {
         |(replica_capacity, target_utilization, forecast)| Demand::Load {
             replica_capacity,
             target_utilization,
+            activation_threshold: 0.0,
             forecast,
         },
     );
@@ -65,33 +68,64 @@ fn demand() -> impl Strategy<Value = Demand> {
     prop_oneof![5 => load, 1 => threshold]
 }
 
+fn bounds() -> impl Strategy<Value = (Replicas, Replicas)> {
+    (0_u32..10, 0_u32..50).prop_map(|(min, more)| (min, min + more.max(1)))
+}
+
+fn above_max() -> impl Strategy<Value = AboveMax> {
+    prop_oneof![Just(AboveMax::Alert), (1_u32..200).prop_map(|percent| AboveMax::Raise { percent })]
+}
+
+/// Begins and ends within the hour of the tests.
+fn schedule() -> impl Strategy<Value = Schedule> {
+    (10_u32..50, 10_u32..50, bounds(), any::<bool>(), any::<bool>()).prop_map(
+        |(start, end, (min, max), with_min, with_max)| {
+            let cron = |minute: u32| Cron::new(&format!("{minute} 22 * * *"), "UTC").unwrap();
+            Schedule {
+                name: "rush".to_owned(),
+                start: cron(start),
+                end: cron(end),
+                min_replicas: with_min.then_some(min),
+                max_replicas: with_max.then_some(max),
+            }
+        },
+    )
+}
+
 fn policy() -> impl Strategy<Value = Policy> {
     let mode = prop_oneof![Just(Mode::Observe), Just(Mode::Floor), Just(Mode::Full)];
     let missing =
         prop_oneof![Just(MissingData::Hold), Just(MissingData::Reactive), (1_u32..50).prop_map(MissingData::Replicas)];
     (
         mode,
-        1_u32..10,
-        0_u32..50,
+        bounds(),
+        above_max(),
+        proptest::collection::vec(schedule(), 0..3),
         proptest::collection::vec(demand(), 1..4),
         (scaling_rules(), scaling_rules()),
         0_u64..600,
         missing,
     )
-        .prop_map(|(mode, min_replicas, more, demands, (scale_up, scale_down), cooldown, missing_data)| Policy {
-            mode,
-            min_replicas,
-            max_replicas: min_replicas + more,
-            metrics: demands
-                .into_iter()
-                .enumerate()
-                .map(|(number, demand)| MetricPolicy { name: format!("m{number}"), demand })
-                .collect(),
-            behavior: Behavior { scale_up, scale_down },
-            cooldown: duration(cooldown),
-            pause: Pause::None,
-            missing_data,
-        })
+        .prop_map(
+            |(mode, (min, max), above_max, schedules, demands, (scale_up, scale_down), cooldown, missing_data)| {
+                Policy {
+                    mode,
+                    min_replicas: min,
+                    max_replicas: max,
+                    schedules,
+                    above_max,
+                    metrics: demands
+                        .into_iter()
+                        .enumerate()
+                        .map(|(number, demand)| MetricPolicy { name: format!("m{number}"), demand })
+                        .collect(),
+                    behavior: Behavior { scale_up, scale_down },
+                    cooldown: duration(cooldown),
+                    pause: Pause::None,
+                    missing_data,
+                }
+            },
+        )
 }
 
 fn fresh<T>(value: T) -> Reading<T> {
@@ -133,7 +167,13 @@ fn observation() -> impl Strategy<Value = Observation> {
             metrics: metrics
                 .into_iter()
                 .enumerate()
-                .map(|(number, (load, peak))| MetricObservation { name: format!("m{number}"), load, peak })
+                .map(|(number, (load, peak))| MetricObservation {
+                    name: format!("m{number}"),
+                    load,
+                    peak,
+                    horizon: None,
+                    ahead: Vec::new(),
+                })
                 .collect(),
         },
     )
@@ -178,10 +218,11 @@ proptest! {
         let decision = decide(&policy, &seen, &history, now);
         match (seen.current, decision.desired) {
             (None, desired) => prop_assert_eq!(desired, None),
-            (Some(0), desired) => prop_assert_eq!(desired, Some(0)),
+            (Some(0), desired) if !policy.scales_to_zero() => prop_assert_eq!(desired, Some(0)),
             (Some(_), desired) => {
                 let desired = desired.unwrap();
-                prop_assert!((policy.min_replicas..=policy.max_replicas).contains(&desired), "{:?}", decision);
+                let bounds = policy.bounds(now);
+                prop_assert!((bounds.min_replicas..=bounds.raised_max).contains(&desired), "{:?}", decision);
             }
         }
         prop_assert_eq!(decision.act, policy.mode != Mode::Observe && decision.desired != decision.current);
@@ -232,7 +273,7 @@ proptest! {
             !usable(&seen.load) || (forecast && !peak && policy.missing_data != MissingData::Reactive)
         });
         if let (true, Some(current), Some(desired)) = (missing, decision.current, decision.desired) {
-            prop_assert!(desired >= current.min(policy.max_replicas), "{:?}", decision);
+            prop_assert!(desired >= current.min(policy.bounds(now).raised_max), "{:?}", decision);
         }
     }
 
@@ -259,16 +300,17 @@ proptest! {
         policy.behavior.scale_up.stabilization_window = Duration::ZERO;
         policy.metrics = vec![MetricPolicy {
             name: "m0".to_owned(),
-            demand: Demand::Load { replica_capacity: 200.0, target_utilization: 0.8, forecast: None },
+            demand: Demand::Load { replica_capacity: 200.0, target_utilization: 0.8, activation_threshold: 0.0, forecast: None },
         }];
         let mut history = History::default();
-        let mut current: Replicas = start.clamp(policy.min_replicas, policy.max_replicas);
+        policy.schedules.clear();
+        let mut current: Replicas = start.clamp(policy.min_replicas.max(1), policy.max_replicas);
         let mut ups: Vec<i64> = Vec::new();
         for (number, load) in loads.into_iter().enumerate() {
             let seconds = number as i64 * 15;
             let seen = Observation {
                 current: Some(current),
-                metrics: vec![MetricObservation { name: "m0".to_owned(), load: fresh(load), peak: None }],
+                metrics: vec![MetricObservation { name: "m0".to_owned(), load: fresh(load), peak: None , horizon: None, ahead: Vec::new() }],
             };
             let desired = turn(&policy, &seen, &mut history, at(seconds), true).desired.unwrap();
             if desired > current {
@@ -302,11 +344,14 @@ proptest! {
             mode: Mode::Full,
             min_replicas: bounds.0,
             max_replicas: bounds.1,
+            schedules: Vec::new(),
+            above_max: AboveMax::Alert,
             metrics: vec![MetricPolicy {
                 name: "m0".to_owned(),
                 demand: Demand::Load {
                     replica_capacity: numbers[0],
                     target_utilization: numbers[1],
+                    activation_threshold: 0.0,
                     forecast: Some(ForecastRule::ViolationCost(numbers[2])),
                 },
             }],

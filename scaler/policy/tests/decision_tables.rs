@@ -26,11 +26,14 @@ fn policy() -> Policy {
         mode: Mode::Floor,
         min_replicas: 2,
         max_replicas: 20,
+        schedules: Vec::new(),
+        above_max: AboveMax::Alert,
         metrics: vec![MetricPolicy {
             name: "requests".to_owned(),
             demand: Demand::Load {
                 replica_capacity: 100.0,
                 target_utilization: 0.8,
+                activation_threshold: 0.0,
                 forecast: Some(ForecastRule::Quantile(0.9)),
             },
         }],
@@ -61,7 +64,13 @@ fn peak(value: f64) -> Reading<PeakDistribution> {
 fn seen(current: u32, load: Reading<f64>, peak: Reading<PeakDistribution>) -> Observation {
     Observation {
         current: Some(current),
-        metrics: vec![MetricObservation { name: "requests".to_owned(), load, peak: Some(peak) }],
+        metrics: vec![MetricObservation {
+            name: "requests".to_owned(),
+            load,
+            peak: Some(peak),
+            horizon: None,
+            ahead: Vec::new(),
+        }],
     }
 }
 
@@ -231,10 +240,17 @@ fn observing_decides_the_same_and_does_not_act() {
 #[test]
 fn the_largest_of_several_metrics_wins() {
     let mut policy = policy();
-    let demand = Demand::Load { replica_capacity: 10.0, target_utilization: 1.0, forecast: None };
+    let demand =
+        Demand::Load { replica_capacity: 10.0, target_utilization: 1.0, activation_threshold: 0.0, forecast: None };
     policy.metrics.push(MetricPolicy { name: "queue".to_owned(), demand });
     let mut seen = seen(3, fresh(240.0), peak(0.0));
-    seen.metrics.push(MetricObservation { name: "queue".to_owned(), load: fresh(55.0), peak: None });
+    seen.metrics.push(MetricObservation {
+        name: "queue".to_owned(),
+        load: fresh(55.0),
+        peak: None,
+        horizon: None,
+        ahead: Vec::new(),
+    });
     assert_eq!(once(&policy, &seen).desired, Some(6));
     seen.metrics[0].load = gone();
     assert_eq!(once(&policy, &seen).desired, Some(6), "what is known may still raise");

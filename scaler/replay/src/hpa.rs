@@ -95,6 +95,7 @@ mod tests {
     use cloudpulse_policy::observation::Missing;
     use cloudpulse_policy::observation::Observation;
     use cloudpulse_policy::observation::Reading;
+    use cloudpulse_policy::policy::AboveMax;
     use cloudpulse_policy::policy::Behavior;
     use cloudpulse_policy::policy::Demand;
     use cloudpulse_policy::policy::MetricPolicy;
@@ -140,12 +141,19 @@ mod tests {
         behavior.scale_down.stabilization_window = Duration::from_secs(stabilization.unsigned_abs());
         let metric = |name: &str| MetricPolicy {
             name: name.to_owned(),
-            demand: Demand::Load { replica_capacity: 10.0, target_utilization: 0.7, forecast: None },
+            demand: Demand::Load {
+                replica_capacity: 10.0,
+                target_utilization: 0.7,
+                activation_threshold: 0.0,
+                forecast: None,
+            },
         };
         Policy {
             mode: Mode::Floor,
             min_replicas: 2,
             max_replicas: 60,
+            schedules: Vec::new(),
+            above_max: AboveMax::Alert,
             metrics: vec![metric("a"), metric("b")],
             behavior,
             cooldown: Duration::ZERO,
@@ -172,7 +180,7 @@ mod tests {
             for (sync, (a, b)) in loads.into_iter().enumerate() {
                 let seconds = sync as i64 * 15;
                 let now = Timestamp::from_unix_milliseconds(seconds * 1000);
-                let seen = |name: &str, load| MetricObservation { name: name.to_owned(), load: reading(load), peak: None };
+                let seen = |name: &str, load| MetricObservation { name: name.to_owned(), load: reading(load), peak: None , horizon: None, ahead: Vec::new() };
                 let observation = Observation { current: Some(current), metrics: vec![seen("a", a), seen("b", Some(b))] };
                 let decision = decide(&policy, &observation, &history, now);
                 history.record(&decision, now);

@@ -60,7 +60,13 @@ impl<'a> RuleController<'a> {
             .policy
             .metrics
             .iter()
-            .map(|metric| MetricObservation { name: metric.name.clone(), load: reading(load), peak: peak.clone() })
+            .map(|metric| MetricObservation {
+                name: metric.name.clone(),
+                load: reading(load),
+                peak: peak.clone(),
+                horizon: None,
+                ahead: Vec::new(),
+            })
             .collect();
     }
 }

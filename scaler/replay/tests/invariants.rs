@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use cloudpulse_forecast::series::Series;
+use cloudpulse_policy::policy::AboveMax;
 use cloudpulse_policy::policy::Behavior;
 use cloudpulse_policy::policy::Demand;
 use cloudpulse_policy::policy::ForecastRule;
@@ -63,11 +64,14 @@ fn policy(missing_data: MissingData) -> Policy {
         mode: Mode::Full,
         min_replicas: 1,
         max_replicas: 60,
+        schedules: Vec::new(),
+        above_max: AboveMax::Alert,
         metrics: vec![MetricPolicy {
             name: "requests".to_owned(),
             demand: Demand::Load {
                 replica_capacity: 10.0,
                 target_utilization: 0.8,
+                activation_threshold: 0.0,
                 forecast: Some(ForecastRule::ViolationCost(30.0)),
             },
         }],

@@ -14,12 +14,14 @@ use cloudpulse_policy::policy::Demand;
 use cloudpulse_policy::policy::ForecastRule;
 use cloudpulse_policy::policy::Pause;
 use cloudpulse_policy::policy::Policy;
+use cloudpulse_replay::scenario::SYNC_SECONDS;
 use cloudpulse_replay::scenario::Scenario;
 use cloudpulse_replay::scenario::WARMUP_SECONDS;
 
 use crate::cli::AccessArgs;
 use crate::cli::ReplayArgs;
 use crate::rule;
+use crate::rule::Horizon;
 use crate::rule::Rule;
 
 /// Less that counts tells nothing, in seconds.
@@ -48,7 +50,8 @@ impl Input {
             series: &self.series,
             replica_capacity: self.replica_capacity,
             start_delay: start_delay.seconds().ceil() as i64,
-            min_replicas: self.policy.min_replicas,
+            // A workload that is away serves nothing: what the rule is held against keeps one.
+            min_replicas: self.policy.min_replicas.max(1),
             max_replicas: self.policy.max_replicas,
             warmup: WARMUP_SECONDS,
         }
@@ -104,7 +107,16 @@ pub(super) async fn read(args: &ReplayArgs) -> anyhow::Result<Input> {
         "the load spans {:.1} h; a replay needs a day to learn from and at least an hour after it",
         span as f64 / 3600.0
     );
-    let peak_horizon = query.forecast.map(|forecast| series.steps(forecast.horizon.seconds() as i64));
+    let peak_horizon = query.forecast.map(|forecast| {
+        match forecast.horizon {
+            Horizon::Fixed(horizon) => series.steps(horizon.seconds() as i64),
+            // What serve would have learned, if it had seen the replicas start; never shorter.
+            Horizon::Auto => {
+                let seconds = args.start_delay.seconds().ceil() as i64 + SYNC_SECONDS;
+                seconds.div_euclid(series.step()) as usize + usize::from(seconds.rem_euclid(series.step()) > 0)
+            }
+        }
+    });
     Ok(Input { name, origin, policy, series, replica_capacity, peak_horizon })
 }
 
@@ -118,7 +130,7 @@ fn capacity(demand: &mut Demand, given: Option<f64>) -> anyhow::Result<f64> {
             given.context("goes by a threshold and says nothing of what a replica serves; give --replica-capacity")
         }
         // An averageValue is what each replica should have, not what it can: it stays what it is.
-        Demand::Load { replica_capacity, target_utilization, forecast: None } if *target_utilization == 1.0 => {
+        Demand::Load { replica_capacity, target_utilization, forecast: None, .. } if *target_utilization == 1.0 => {
             Ok(given.unwrap_or(*replica_capacity))
         }
         Demand::Load { replica_capacity, .. } => {
@@ -162,7 +174,12 @@ mod tests {
 
     #[test]
     fn a_given_capacity_replaces_the_rule_s_but_not_an_average_value() {
-        let load = |target_utilization| Demand::Load { replica_capacity: 80.0, target_utilization, forecast: None };
+        let load = |target_utilization| Demand::Load {
+            replica_capacity: 80.0,
+            target_utilization,
+            activation_threshold: 0.0,
+            forecast: None,
+        };
         for (mut demand, given, counted, decided) in [
             (load(0.8), None, 80.0, 80.0),
             (load(0.8), Some(120.0), 120.0, 120.0),

@@ -50,6 +50,15 @@ impl<'a> Check<'a> {
         None
     }
 
+    /// Returns the number where it is not below zero, else adds a finding.
+    pub(crate) fn not_negative(&mut self, path: &str, Quantity(value): Quantity) -> Option<f64> {
+        if value >= 0.0 {
+            return Some(value);
+        }
+        self.add(path, format!("is {value}; it must be at least 0"));
+        None
+    }
+
     /// Returns the number where it is above `low` (or equal, with `low_included`) and below or at `high`.
     pub(crate) fn ratio(&mut self, path: &str, Quantity(value): Quantity, range: Range) -> Option<f64> {
         let (fits, words) = match range {
@@ -64,12 +73,12 @@ impl<'a> Check<'a> {
         None
     }
 
-    /// Returns the replicas where they are at least one, else adds that zero cannot be done yet.
+    /// Returns the replicas where they are at least one, else adds a finding.
     pub(crate) fn at_least_one(&mut self, path: &str, replicas: Replicas) -> Option<Replicas> {
         if replicas > 0 {
             return Some(replicas);
         }
-        self.add(path, "is 0; scaling to zero is not supported in this version, use 1");
+        self.add(path, "is 0; it must be at least 1");
         None
     }
 

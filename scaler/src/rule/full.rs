@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use cloudpulse_common::duration::PromDuration;
+use cloudpulse_policy::policy::AboveMax;
 use cloudpulse_policy::policy::DEFAULT_TARGET_UTILIZATION;
 use cloudpulse_policy::policy::DEFAULT_VIOLATION_COST;
 use cloudpulse_policy::policy::Demand;
@@ -15,9 +16,11 @@ use cloudpulse_policy::policy::Pause;
 use cloudpulse_policy::policy::Policy;
 
 use crate::rule::ForecastQuery;
+use crate::rule::Horizon;
 use crate::rule::MetricQuery;
 use crate::rule::Rule;
 use crate::rule::behavior;
+use crate::rule::bounds;
 use crate::rule::check::Check;
 use crate::rule::check::Range;
 use crate::rule::quantity::Quantity;
@@ -50,33 +53,31 @@ pub(crate) fn check(name: String, spec: FullSpec, check: &mut Check<'_>) -> Opti
         pause,
         missing_data,
     } = spec;
-    if when_above_max.is_some() {
-        check.not_yet("spec.whenAboveMax", "leave it out: demand above maxReplicas is cut there");
-    }
-    if schedules.is_some_and(|value| value.as_sequence().is_none_or(|list| !list.is_empty())) {
-        check.not_yet("spec.schedules", "leave it out");
-    }
-    let min_replicas = check.at_least_one("spec.minReplicas", min_replicas.unwrap_or(1));
-    let max_replicas = check.required("spec.maxReplicas", max_replicas);
-    if let (Some(min), Some(max)) = (min_replicas, max_replicas)
-        && min > max
+    let min_replicas = min_replicas.unwrap_or(1);
+    let max_replicas = check
+        .required("spec.maxReplicas", max_replicas)
+        .and_then(|max_replicas| check.at_least_one("spec.maxReplicas", max_replicas));
+    if let Some(max) = max_replicas
+        && min_replicas > max
     {
-        check.add("spec.minReplicas", format!("is {min}, above maxReplicas, which is {max}"));
+        check.add("spec.minReplicas", format!("is {min_replicas}, above maxReplicas, which is {max}"));
     }
-    let target =
-        check.required("spec.target", target).and_then(|target| target.check(min_replicas.unwrap_or(1), check));
+    let schedules = bounds::schedules(schedules.unwrap_or_default(), min_replicas, max_replicas, check);
+    let above_max = when_above_max.map_or(Some(AboveMax::default()), |spec| bounds::above_max(spec, check));
+    let target = check.required("spec.target", target).and_then(|target| target.check(min_replicas, check));
     let behavior = behavior::check(behavior.unwrap_or_default(), tolerance, check);
     let missing_data = missing_data.map_or(Some(MissingData::default()), |spec| missing(spec, check));
     let metrics = check.required("spec.metrics", metrics);
     if metrics.as_ref().is_some_and(Vec::is_empty) {
         check.add("spec.metrics", "is empty; name at least one metric");
     }
+    let may_be_zero = min_replicas == 0 || schedules.iter().any(|schedule| schedule.min_replicas == Some(0));
     let mut names = HashSet::new();
     let mut policies = Vec::new();
     let mut queries = Vec::new();
     for (at, spec) in metrics.into_iter().flatten().enumerate() {
         let path = format!("spec.metrics[{at}]");
-        let Some((policy, query)) = metric(spec, &path, check) else { continue };
+        let Some((policy, query)) = metric(spec, &path, may_be_zero, check) else { continue };
         if !names.insert(policy.name.clone()) {
             check.add(format!("{path}.name"), format!("{:?} names another metric of this rule", policy.name));
         }
@@ -92,8 +93,10 @@ pub(crate) fn check(name: String, spec: FullSpec, check: &mut Check<'_>) -> Opti
                 Some(ModeSpec::Floor) | None => Mode::Floor,
                 Some(ModeSpec::Full) => Mode::Full,
             },
-            min_replicas: min_replicas?,
+            min_replicas,
             max_replicas: max_replicas?,
+            schedules,
+            above_max: above_max?,
             metrics: policies,
             behavior,
             cooldown: cooldown.unwrap_or_default().0,
@@ -126,7 +129,12 @@ fn missing(spec: MissingDataSpec, check: &mut Check<'_>) -> Option<MissingData> 
     }
 }
 
-fn metric(spec: MetricSpec, path: &str, check: &mut Check<'_>) -> Option<(MetricPolicy, MetricQuery)> {
+fn metric(
+    spec: MetricSpec,
+    path: &str,
+    may_be_zero: bool,
+    check: &mut Check<'_>,
+) -> Option<(MetricPolicy, MetricQuery)> {
     let MetricSpec {
         name,
         query,
@@ -134,6 +142,7 @@ fn metric(spec: MetricSpec, path: &str, check: &mut Check<'_>) -> Option<(Metric
         replica_capacity,
         average_value,
         target_utilization,
+        activation_threshold,
         forecast,
         horizon,
         forecast_max_age,
@@ -180,8 +189,14 @@ fn metric(spec: MetricSpec, path: &str, check: &mut Check<'_>) -> Option<(Metric
             check.add(at(field), "needs forecast, the name of the predictor's forecast of the same load");
         }
     }
+    let activation_threshold = activation_threshold.map_or(Some(0.0), |threshold| {
+        if !may_be_zero {
+            check.add(at("activationThreshold"), "belongs to minReplicas 0, of the rule or of a schedule");
+        }
+        check.not_negative(&at("activationThreshold"), threshold)
+    });
     let (replica_capacity, target_utilization) = load?;
-    let horizon = horizon.unwrap_or(Some(DEFAULT_HORIZON));
+    let horizon = horizon.unwrap_or(Some(Horizon::Fixed(DEFAULT_HORIZON)));
     let forecast_query = match forecast {
         None => None,
         Some(forecast) => Some(ForecastQuery {
@@ -193,7 +208,15 @@ fn metric(spec: MetricSpec, path: &str, check: &mut Check<'_>) -> Option<(Metric
     let forecast = if forecast_query.is_some() { Some(rule?) } else { None };
     let name = name?;
     Some((
-        MetricPolicy { name: name.clone(), demand: Demand::Load { replica_capacity, target_utilization, forecast } },
+        MetricPolicy {
+            name: name.clone(),
+            demand: Demand::Load {
+                replica_capacity,
+                target_utilization,
+                activation_threshold: activation_threshold?,
+                forecast,
+            },
+        },
         MetricQuery {
             name,
             query: query?,
@@ -222,15 +245,14 @@ fn forecast_rule(
     }
 }
 
-fn parse_horizon(text: &str, path: &str, check: &mut Check<'_>) -> Option<PromDuration> {
+fn parse_horizon(text: &str, path: &str, check: &mut Check<'_>) -> Option<Horizon> {
     if text == "auto" {
-        check.not_yet(path, "write a published horizon at least as long as a replica takes to start, such as 5m");
-        return None;
+        return Some(Horizon::Auto);
     }
     match text.parse::<PromDuration>() {
-        Ok(horizon) if horizon > PromDuration::default() => Some(horizon),
+        Ok(horizon) if horizon > PromDuration::default() => Some(Horizon::Fixed(horizon)),
         Ok(_) => {
-            check.add(path, "is 0; it must be above 0");
+            check.add(path, "is 0; it must be above 0, or auto");
             None
         }
         Err(error) => {

@@ -4,6 +4,7 @@
 //! nothing of a rule is validated again.
 
 mod behavior;
+mod bounds;
 mod check;
 mod full;
 mod original;
@@ -77,9 +78,18 @@ pub struct ForecastQuery {
     /// Its name in the predictor's configuration.
     pub name: String,
     /// The horizon of the peak.
-    pub horizon: PromDuration,
+    pub horizon: Horizon,
     /// A forecast made longer ago than this is stale.
     pub max_age: Duration,
+}
+
+/// Which of the published horizons is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Horizon {
+    /// This one.
+    Fixed(PromDuration),
+    /// The shortest that is at least the lead time and one turn.
+    Auto,
 }
 
 /// Returns the rules of files, and of the `.yaml` and `.yml` files of folders, in the order of their names.

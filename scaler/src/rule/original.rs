@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use cloudpulse_policy::Replicas;
+use cloudpulse_policy::policy::AboveMax;
 use cloudpulse_policy::policy::Behavior;
 use cloudpulse_policy::policy::Demand;
 use cloudpulse_policy::policy::MetricPolicy;
@@ -64,6 +65,8 @@ pub(crate) fn check(name: String, spec: OriginalSpec, check: &mut Check<'_>) -> 
             // The rule speaks of one number only; beyond it others may scale as they like.
             min_replicas: 1,
             max_replicas: Replicas::MAX,
+            schedules: Vec::new(),
+            above_max: AboveMax::Alert,
             metrics: vec![MetricPolicy {
                 name: metric_name.clone(),
                 demand: Demand::Threshold { side, threshold: threshold?, replicas: replicas? },

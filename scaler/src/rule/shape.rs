@@ -41,12 +41,12 @@ pub(crate) struct FullSpec {
     pub(crate) mode: Option<ModeSpec>,
     pub(crate) min_replicas: Option<u32>,
     pub(crate) max_replicas: Option<u32>,
-    pub(crate) when_above_max: Option<Value>,
+    pub(crate) when_above_max: Option<AboveMaxSpec>,
     pub(crate) metrics: Option<Vec<MetricSpec>>,
     pub(crate) behavior: Option<BehaviorSpec>,
     pub(crate) tolerance: Option<Quantity>,
     pub(crate) cooldown: Option<PromDuration>,
-    pub(crate) schedules: Option<Value>,
+    pub(crate) schedules: Option<Vec<ScheduleSpec>>,
     pub(crate) pause: Option<PauseSpec>,
     pub(crate) missing_data: Option<MissingDataSpec>,
 }
@@ -57,6 +57,31 @@ pub(crate) enum ModeSpec {
     Observe,
     Floor,
     Full,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct AboveMaxSpec {
+    pub(crate) policy: Option<AboveMaxPolicy>,
+    pub(crate) percent: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(crate) enum AboveMaxPolicy {
+    Alert,
+    Raise,
+}
+
+/// Times at which other bounds hold.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ScheduleSpec {
+    pub(crate) name: Option<String>,
+    pub(crate) time_zone: Option<String>,
+    pub(crate) start: Option<String>,
+    pub(crate) end: Option<String>,
+    pub(crate) min_replicas: Option<u32>,
+    pub(crate) max_replicas: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -90,6 +115,7 @@ pub(crate) struct MetricSpec {
     pub(crate) replica_capacity: Option<Quantity>,
     pub(crate) average_value: Option<Quantity>,
     pub(crate) target_utilization: Option<Quantity>,
+    pub(crate) activation_threshold: Option<Quantity>,
     pub(crate) forecast: Option<String>,
     pub(crate) horizon: Option<String>,
     pub(crate) forecast_max_age: Option<PromDuration>,

@@ -7,6 +7,7 @@ use cloudpulse_policy::policy::Pause;
 use cloudpulse_policy::policy::RateAmount;
 use cloudpulse_policy::policy::SelectPolicy;
 use cloudpulse_policy::policy::Side;
+use cloudpulse_policy::time::Timestamp;
 
 use super::*;
 
@@ -36,11 +37,12 @@ fn findings(spec: &str) -> Vec<String> {
 fn the_smallest_rule_has_the_defaults() {
     let rule = rule(&format!("  target: {{dryRun: {{}}}}\n  maxReplicas: 5\n{METRIC}"));
     assert_eq!((rule.name.as_str(), rule.target), ("shop/web", TargetConfig::DryRun { replicas: 1 }));
-    let Policy { mode, min_replicas, max_replicas, metrics, behavior, cooldown, pause, missing_data } = rule.policy;
+    let Policy { mode, min_replicas, max_replicas, metrics, behavior, cooldown, pause, missing_data, .. } = rule.policy;
     assert_eq!((mode, min_replicas, max_replicas), (Mode::Floor, 1, 5));
     assert_eq!((behavior, cooldown), (Behavior::default(), Duration::ZERO));
     assert_eq!((pause, missing_data), (Pause::None, MissingData::Hold));
-    let demand = Demand::Load { replica_capacity: 100.0, target_utilization: 0.8, forecast: None };
+    let demand =
+        Demand::Load { replica_capacity: 100.0, target_utilization: 0.8, activation_threshold: 0.0, forecast: None };
     assert_eq!(metrics[0].demand, demand);
     assert_eq!(rule.queries[0].max_age, Duration::from_secs(120));
 }
@@ -81,16 +83,25 @@ fn every_field_is_read() {
     assert_eq!(rule.policy.cooldown, Duration::from_secs(90));
     let demands: Vec<&Demand> = rule.policy.metrics.iter().map(|metric| &metric.demand).collect();
     let forecast = Some(ForecastRule::ViolationCost(100.0));
-    assert_eq!(*demands[0], Demand::Load { replica_capacity: 120.0, target_utilization: 0.7, forecast });
-    assert_eq!(*demands[1], Demand::Load { replica_capacity: 0.5, target_utilization: 1.0, forecast: None });
+    assert_eq!(
+        *demands[0],
+        Demand::Load { replica_capacity: 120.0, target_utilization: 0.7, activation_threshold: 0.0, forecast }
+    );
+    assert_eq!(
+        *demands[1],
+        Demand::Load { replica_capacity: 0.5, target_utilization: 1.0, activation_threshold: 0.0, forecast: None }
+    );
     let forecast = Some(ForecastRule::Quantile(0.99));
-    assert_eq!(*demands[2], Demand::Load { replica_capacity: 2000.0, target_utilization: 0.8, forecast });
+    assert_eq!(
+        *demands[2],
+        Demand::Load { replica_capacity: 2000.0, target_utilization: 0.8, activation_threshold: 0.0, forecast }
+    );
     let ForecastQuery { name, horizon, max_age } = rule.queries[0].forecast.clone().unwrap();
     assert_eq!(
-        (name.as_str(), horizon.to_string(), max_age),
-        ("web-requests", "10m".to_owned(), Duration::from_secs(120))
+        (name.as_str(), horizon, max_age),
+        ("web-requests", Horizon::Fixed(PromDuration::from_secs(600)), Duration::from_secs(120))
     );
-    assert_eq!(rule.queries[2].forecast.as_ref().unwrap().horizon.to_string(), "5m");
+    assert_eq!(rule.queries[2].forecast.as_ref().unwrap().horizon, Horizon::Fixed(PromDuration::from_secs(300)));
     let Behavior { scale_up, scale_down } = rule.policy.behavior;
     assert_eq!((scale_up.stabilization_window, scale_up.select_policy), (Duration::from_secs(30), SelectPolicy::Min));
     assert_eq!((scale_up.policies[0].amount, scale_up.policies.len()), (RateAmount::Pods(2), 1));
@@ -161,30 +172,76 @@ fn every_fault_is_found_with_its_path() {
 
 #[test]
 fn what_is_not_done_yet_is_said() {
-    let found = findings(
-        r"
-  target: {kubernetes: {apiVersion: apps/v1, kind: Deployment, name: web}}
+    let found = findings(&format!(
+        "  target: {{kubernetes: {{apiVersion: apps/v1, kind: Deployment, name: web}}}}\n  maxReplicas: 3\n{METRIC}"
+    ));
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with("f.yaml: spec.target.kubernetes: is not supported in this version;"), "{found:#?}");
+}
+
+#[test]
+fn bounds_may_change_with_the_time_and_the_demand() {
+    let rule = rule(
+        r#"
+  target: {dryRun: {}}
   minReplicas: 0
-  maxReplicas: 3
-  whenAboveMax: {policy: Alert}
-  schedules: [{name: office}]
-  metrics: [{name: a, query: q, replicaCapacity: 1, forecast: f, horizon: auto}]
-",
+  maxReplicas: 10
+  whenAboveMax: {policy: Raise, percent: 25}
+  schedules:
+    - {name: office, timeZone: Europe/Berlin, start: "0 8 * * MON-FRI", end: "0 19 * * MON-FRI", minReplicas: 6}
+    - {name: sale, start: "0 0 27 11 *", end: "0 0 30 11 *", minReplicas: 20, maxReplicas: 40}
+  metrics: [{name: a, query: q, replicaCapacity: 1, forecast: f, horizon: auto, activationThreshold: 0.5}]
+"#,
     );
-    for field in ["target.kubernetes", "whenAboveMax", "schedules", "metrics[0].horizon"] {
-        let start = format!("f.yaml: spec.{field}: is not supported in this version;");
-        assert!(found.iter().any(|message| message.starts_with(&start)), "{field}: {found:#?}");
+    assert_eq!(rule.queries[0].forecast.as_ref().unwrap().horizon, Horizon::Auto);
+    let Demand::Load { activation_threshold, .. } = rule.policy.metrics[0].demand else { panic!("no load") };
+    assert_eq!(activation_threshold, 0.5);
+    let bounds = |moment: i64| {
+        let bounds = rule.policy.bounds(Timestamp::from_unix_milliseconds(moment * 1000));
+        (bounds.min_replicas, bounds.max_replicas, bounds.raised_max, bounds.schedules.join(" "))
+    };
+    assert_eq!(bounds(1_767_592_800), (0, 10, 13, String::new())); // Monday 5 January 2026, 6:00 UTC
+    assert_eq!(bounds(1_767_596_400), (6, 10, 13, "office".to_owned())); // an hour later it is 8 in Berlin
+    assert_eq!(bounds(1_795_780_800), (20, 40, 50, "office sale".to_owned())); // Friday 27 November 2026, 12:00
+}
+
+#[test]
+fn faults_of_the_bounds_are_found() {
+    let found = findings(
+        r#"
+  target: {dryRun: {}}
+  maxReplicas: 5
+  whenAboveMax: {policy: Alert, percent: 20}
+  schedules:
+    - {name: a, start: "0 8 * *", end: "0 9 * * *", minReplicas: 2}
+    - {name: b, timeZone: Mars/Olympus, start: "0 8 * * *", end: "0 9 * * *", minReplicas: 2}
+    - {name: c, start: "0 8 * * *", end: "0 8 * * *", minReplicas: 2}
+    - {name: d, start: "0 8 * * *", end: "0 9 * * *"}
+    - {name: d, start: "0 8 * * *", end: "0 9 * * *", minReplicas: 9}
+    - {start: "0 8 30 2 *", minReplicas: 2, maxReplicas: 0}
+  metrics: [{name: a, query: q, replicaCapacity: 1, activationThreshold: -1}]
+"#,
+    );
+    for expected in [
+        "f.yaml: spec.whenAboveMax.percent: belongs to the policy Raise only",
+        "f.yaml: spec.schedules[0].start: \"0 8 * *\" has 4 fields",
+        "f.yaml: spec.schedules[1].start: \"0 8 * * *\" the time zone \"Mars/Olympus\"",
+        "f.yaml: spec.schedules[1].end: ",
+        "f.yaml: spec.schedules[2].end: is the start too",
+        "f.yaml: spec.schedules[3]: changes nothing",
+        "f.yaml: spec.schedules[4].name: \"d\" names another schedule",
+        "f.yaml: spec.schedules[4]: holds at least 9 replicas to at most 5",
+        "f.yaml: spec.schedules[5].name: is missing",
+        "f.yaml: spec.schedules[5].start: \"0 8 30 2 *\" names a time that never comes",
+        "f.yaml: spec.schedules[5].end: is missing",
+        "f.yaml: spec.schedules[5].maxReplicas: is 0; it must be at least 1",
+        "f.yaml: spec.metrics[0].activationThreshold: belongs to minReplicas 0",
+        "f.yaml: spec.metrics[0].activationThreshold: is -1; it must be at least 0",
+    ] {
+        let times = found.iter().filter(|message| message.starts_with(expected)).count();
+        assert_eq!(times, 1, "{expected}\n{found:#?}");
     }
-    assert!(
-        found
-            .iter()
-            .any(|message| message.starts_with("f.yaml: spec.minReplicas: is 0; scaling to zero is not supported"))
-    );
-    assert_eq!(found.len(), 5, "{found:#?}");
-    assert!(
-        findings(&format!("  target: {{swarm: {{service: web}}}}\n  maxReplicas: 3\n{METRIC}"))[0]
-            .contains("swarm: is not supported")
-    );
+    assert_eq!(found.len(), 14, "{found:#?}");
 }
 
 #[test]
@@ -244,7 +301,7 @@ fn faults_of_the_original_s_form_are_found() {
             "f.yaml: spec.metric: is \"disk\"; known are cpu and memory (percent of the node)",
             "f.yaml: spec.threshold: is 800; it is a percentage, from 0 to 100",
             "f.yaml: spec.action: is \"explode\"; known are scale_up and scale_down",
-            "f.yaml: spec.replicas: is 0; scaling to zero is not supported in this version, use 1",
+            "f.yaml: spec.replicas: is 0; it must be at least 1",
         ]
     );
 }
