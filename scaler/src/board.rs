@@ -7,18 +7,22 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use cloudpulse_policy::Replicas;
 use cloudpulse_policy::decision::Decision;
 use cloudpulse_policy::observation::Reading;
 use cloudpulse_policy::time::Timestamp;
+use cloudpulse_policy::time::optional_seconds;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::source::Problem;
 
 /// One turn of a rule: what it saw, decided and did.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
     /// Unix time in seconds.
+    #[schema(value_type = f64)]
     pub time: Timestamp,
     /// The rule's name.
     pub rule: String,
@@ -26,6 +30,13 @@ pub struct Entry {
     pub target: String,
     /// The rule's mode: `observe`, `floor` or `full`.
     pub mode: &'static str,
+    /// Replicas that can serve; absent where the target cannot tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Replicas>,
+    /// Time in which 95 % of the replicas could serve; absent until a start was seen.
+    #[serde(rename = "leadTimeSeconds", serialize_with = "optional_seconds", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    pub lead_time: Option<Duration>,
     /// The decision with its inputs, parts, limits and reason.
     #[serde(flatten)]
     pub decision: Decision,
@@ -36,7 +47,7 @@ pub struct Entry {
 }
 
 /// What became of a decision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "result", rename_all = "camelCase")]
 pub enum Outcome {
     /// Nothing was to be done.
@@ -72,16 +83,25 @@ pub struct Board {
 }
 
 impl Board {
-    /// Returns a board for rules of these names that keeps so many turns of each.
-    pub fn new(names: impl IntoIterator<Item = String>, keep: usize) -> Self {
-        let rules = names.into_iter().map(|name| (name, RuleState::default())).collect();
-        Self { keep: keep.max(1), rules: Mutex::new(rules) }
+    /// Returns an empty board that keeps so many turns of each rule.
+    pub fn new(keep: usize) -> Self {
+        Self { keep: keep.max(1), rules: Mutex::default() }
     }
 
-    /// Notes a turn.
+    /// Adds a rule that has not taken a turn yet.
+    pub fn add(&self, rule: &str) {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).insert(rule.to_owned(), RuleState::default());
+    }
+
+    /// Takes a rule away with all its turns.
+    pub fn remove(&self, rule: &str) {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).remove(rule);
+    }
+
+    /// Notes a turn of a rule that was added.
     pub fn post(&self, entry: Entry) {
         let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = rules.entry(entry.rule.clone()).or_default();
+        let Some(state) = rules.get_mut(&entry.rule) else { return };
         let failed = matches!(entry.outcome, Outcome::Failed { .. });
         if !failed && entry.problems.is_empty() {
             state.last_success = Some(entry.time);

@@ -28,6 +28,8 @@ const MAX_CONCURRENT_QUERIES: usize = 64;
   cloudpulse-scaler check rules/scaling
   cloudpulse-scaler replay --rule rules/scaling/web.yaml --csv load.csv --plot replay.png
   cloudpulse-scaler serve --rules rules/scaling --prometheus http://127.0.0.1:9090
+  cloudpulse-scaler status
+  cloudpulse-scaler scale --api-token-file token web 12 --hold 1h
   curl 'http://127.0.0.1:9102/api/v1/decisions?rule=web&limit=1'
 
 Exit codes: 0 done, 1 findings or failed, 2 wrong usage."
@@ -46,13 +48,21 @@ pub struct Cli {
 pub enum Command {
     /// Read rules, decide each interval, scale, and serve metrics and decisions over HTTP.
     #[command(
-        after_help = "Endpoints: /metrics /healthz /readyz /api/v1/decisions?rule=NAME&limit=N\nDOCKER_HOST names the engine of Docker targets; unix:///var/run/docker.sock without it."
+        after_help = "Endpoints: /metrics /healthz /readyz /api/v1/decisions?rule=NAME&limit=N /api/v1/rules /api/v1/targets;\nwith a token /api/v1/scale /api/v1/pause; all are described in /api/v1/openapi.json.\nDOCKER_HOST names the engine of Docker targets; unix:///var/run/docker.sock without it."
     )]
     Serve(ServeArgs),
     /// Check rule files and print every error with its file and field.
     ///
     /// With --prometheus the queries and forecasts that the rules name are tried as well.
     Check(CheckArgs),
+    /// Show the rules that a running scaler has in force, and what they did last.
+    Status(StatusArgs),
+    /// Scale a rule's target by hand, through a running scaler.
+    ///
+    /// The rule's bounds hold unless --force is given. For the hold the rule keeps still; then it decides again.
+    Scale(ScaleArgs),
+    /// Pause a rule of a running scaler, or lift its pause.
+    Pause(PauseArgs),
     /// Try a rule on a load of the past before it is switched on: what would it have cost, when was it too small?
     ///
     /// The load is replayed every 15 s under the rule, with the code that decides in serve and the forecasts that the
@@ -112,6 +122,15 @@ pub struct ServeArgs {
     /// Decisions of each rule that /api/v1/decisions keeps.
     #[arg(long, env = "CLOUDPULSE_SCALER_KEEP_DECISIONS", default_value_t = 100, value_name = "COUNT")]
     pub keep_decisions: usize,
+    /// How often the rule files are read again; SIGHUP does it at once. A bad edit leaves the rules before it in force.
+    #[arg(long, env = "CLOUDPULSE_SCALER_RELOAD_INTERVAL", default_value = "30s", value_name = "DURATION")]
+    pub reload_interval: PromDuration,
+    /// File with the bearer token that scaling and pausing by hand need; without it nobody may.
+    #[arg(long, env = "CLOUDPULSE_SCALER_API_TOKEN_FILE", value_name = "FILE")]
+    pub api_token_file: Option<PathBuf>,
+    /// File in which pauses made by hand survive a restart; without it they end with the program.
+    #[arg(long, env = "CLOUDPULSE_SCALER_PAUSE_FILE", value_name = "FILE")]
+    pub pause_file: Option<PathBuf>,
 }
 
 /// Arguments of `check`.
@@ -126,6 +145,84 @@ pub struct CheckArgs {
     /// How to be let in at Prometheus.
     #[command(flatten)]
     pub access: AccessArgs,
+}
+
+/// Where the running scaler is.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// Base URL of the scaler.
+    #[arg(long, env = "CLOUDPULSE_SCALER_URL", default_value = "http://127.0.0.1:9102", value_name = "URL")]
+    pub url: String,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Where to ask.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Form of the output on stdout.
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: OutputForm,
+}
+
+/// Arguments of `scale`.
+#[derive(Debug, Args)]
+pub struct ScaleArgs {
+    /// Where to ask.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// File with the scaler's API token.
+    #[arg(long, env = "CLOUDPULSE_SCALER_API_TOKEN_FILE", value_name = "FILE")]
+    pub api_token_file: PathBuf,
+    /// Name of the rule.
+    #[arg(value_name = "RULE")]
+    pub rule: String,
+    /// Replicas to be had.
+    #[arg(value_name = "REPLICAS")]
+    pub replicas: u32,
+    /// Pass over the rule's bounds, and over mode observe.
+    #[arg(long)]
+    pub force: bool,
+    /// How long the rule keeps still afterwards; 0s lets the next turn take it back.
+    #[arg(long, default_value = "5m", value_name = "DURATION")]
+    pub hold: PromDuration,
+}
+
+/// Arguments of `pause`.
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    /// Where to ask.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// File with the scaler's API token.
+    #[arg(long, env = "CLOUDPULSE_SCALER_API_TOKEN_FILE", value_name = "FILE")]
+    pub api_token_file: PathBuf,
+    /// Name of the rule.
+    #[arg(value_name = "RULE")]
+    pub rule: String,
+    /// What is switched off; none lifts the rule's own pause.
+    #[arg(value_enum, default_value = "all", value_name = "WHAT")]
+    pub pause: PauseWord,
+    /// For how long, such as 2h; for good where absent.
+    #[arg(long = "for", value_name = "DURATION")]
+    pub duration: Option<PromDuration>,
+    /// Lift a pause made by hand: what the rule itself says holds again.
+    #[arg(long, conflicts_with_all = ["pause", "duration"])]
+    pub lift: bool,
+}
+
+/// What a pause switches off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PauseWord {
+    /// Any change.
+    All,
+    /// Fewer replicas.
+    ScaleIn,
+    /// More replicas.
+    ScaleOut,
+    /// Nothing.
+    None,
 }
 
 /// Arguments of `replay`.
@@ -161,7 +258,7 @@ pub struct ReplayArgs {
     pub sweep: bool,
     /// Form of the output on stdout.
     #[arg(long, value_enum, default_value = "table")]
-    pub output: ReplayOutput,
+    pub output: OutputForm,
     /// Also write every sync of every policy into this file.
     #[arg(long, value_name = "FILE.csv")]
     pub timeline: Option<PathBuf>,
@@ -170,9 +267,9 @@ pub struct ReplayArgs {
     pub plot: Option<PathBuf>,
 }
 
-/// Form of the output of `replay`.
+/// Form of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum ReplayOutput {
+pub enum OutputForm {
     /// Columns and words for people.
     Table,
     /// For scripts.

@@ -8,6 +8,7 @@ use cloudpulse_common::telemetry;
 use cloudpulse_scaler::check;
 use cloudpulse_scaler::cli::Cli;
 use cloudpulse_scaler::cli::Command;
+use cloudpulse_scaler::client;
 use cloudpulse_scaler::replay;
 use cloudpulse_scaler::serve;
 
@@ -30,6 +31,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(args) => serve::run(args, shutdown::on_signal()?).await,
         Command::Check(args) => check::run(args).await,
+        Command::Status(args) => client::status(args).await,
+        Command::Scale(args) => client::scale(args).await,
+        Command::Pause(args) => client::pause(args).await,
         Command::Replay(args) => replay::run(args).await,
     }
 }

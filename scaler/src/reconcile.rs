@@ -1,4 +1,4 @@
-//! One rule, turn by turn: read → decide → scale → remember. What fails is said and tried again at the next turn; what is
+//! One rule, turn by turn: read → decide → scale → remember; and what people ask for by hand in between. What fails is said and tried again at the next turn; what is
 //! known of the target is read from the target each time, so that a restart loses nothing.
 
 use std::sync::Arc;
@@ -7,18 +7,27 @@ use std::time::Instant;
 
 use cloudpulse_common::query::Client;
 use cloudpulse_common::server::Readiness;
+use cloudpulse_policy::Replicas;
 use cloudpulse_policy::decision::Decision;
 use cloudpulse_policy::decision::decide;
 use cloudpulse_policy::history::History;
+use cloudpulse_policy::lead_time::LeadTime;
 use cloudpulse_policy::observation::Observation;
 use cloudpulse_policy::policy::Mode;
+use cloudpulse_policy::policy::Pause;
+use cloudpulse_policy::policy::Policy;
 use cloudpulse_policy::time::Timestamp;
 use futures_util::future::join;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
 use crate::board::Entry;
 use crate::board::Outcome;
+use crate::control::Controls;
+use crate::control::Override;
 use crate::metrics::Metrics;
 use crate::rule::Rule;
 use crate::source;
@@ -29,30 +38,47 @@ use crate::target::TargetError;
 /// Drives one rule.
 #[derive(Debug)]
 pub struct Reconciler {
-    rule: Rule,
+    rule: Arc<Rule>,
     target: Arc<dyn ScaleTarget>,
     client: Client,
+    controls: Arc<Controls>,
+    /// Time from one turn to the next: how much later than needed a start may be asked for.
+    interval: Duration,
     history: History,
+    lead_time: LeadTime,
     /// Whether Prometheus was asked what the rule wanted before the start.
     recalled: bool,
 }
 
 impl Reconciler {
     /// Returns a reconciler without memory.
-    pub fn new(rule: Rule, target: Arc<dyn ScaleTarget>, client: Client) -> Self {
-        Self { rule, target, client, history: History::default(), recalled: false }
+    pub fn new(
+        rule: Arc<Rule>,
+        target: Arc<dyn ScaleTarget>,
+        client: Client,
+        controls: Arc<Controls>,
+        interval: Duration,
+    ) -> Self {
+        let (history, lead_time) = (History::default(), LeadTime::default());
+        Self { rule, target, client, controls, interval, history, lead_time, recalled: false }
     }
 
     /// Takes one turn at `now`. Returns what happened, and whether Prometheus answered.
     pub async fn turn(&mut self, now: Timestamp) -> (Entry, bool) {
+        let reach = self.lead_time.p95().map(|lead_time| lead_time + self.interval);
         let (readings, current) =
-            join(source::read(&self.client, &self.rule.queries, None), self.target.replicas()).await;
+            join(source::read(&self.client, &self.rule.queries, reach), self.target.replicas()).await;
         if readings.answered && !self.recalled {
             self.recall().await;
         }
+        for start in self.target.take_starts() {
+            self.lead_time.record(start);
+        }
         self.history.prune(now);
         let observation = Observation { current: current.as_ref().ok().copied(), metrics: readings.metrics };
-        let decision = decide(&self.rule.policy, &observation, &self.history, now);
+        let pause = self.controls.pause(&self.rule.name, self.rule.policy.pause, now);
+        let policy = Policy { pause, ..self.rule.policy.clone() };
+        let decision = decide(&policy, &observation, &self.history, now);
         self.history.record(&decision, now);
         let outcome = match current {
             Err(error) => failed(&error),
@@ -62,7 +88,9 @@ impl Reconciler {
             time: now,
             rule: self.rule.name.clone(),
             target: self.rule.target.to_string(),
-            mode: mode_name(self.rule.policy.mode),
+            mode: self.rule.policy.mode.name(),
+            ready: if decision.current.is_some() { self.target.ready() } else { None },
+            lead_time: self.lead_time.p95(),
             decision,
             outcome,
             problems: readings.problems,
@@ -70,17 +98,60 @@ impl Reconciler {
         (entry, readings.answered)
     }
 
-    /// Learns from Prometheus what the rule wanted over the last day; where that fails, the next turn tries again.
+    /// Puts another form of the same rule in force, for the same target. What is remembered stays.
+    pub fn replace(&mut self, rule: Arc<Rule>) {
+        self.rule = rule;
+    }
+
+    /// Scales by hand at `now`, and keeps the rule still for as long as the request says.
+    ///
+    /// # Errors
+    /// [`Refused`]; then nothing was started, except where the target failed on the way.
+    pub async fn scale_by_hand(&mut self, request: ByHand, now: Timestamp) -> Result<ScaledByHand, Refused> {
+        let ByHand { replicas, force, hold } = request;
+        let bounds = self.rule.policy.bounds(now);
+        if !force {
+            if self.rule.policy.mode == Mode::Observe {
+                return Err(Refused::Observes);
+            }
+            if !(bounds.min_replicas..=bounds.raised_max).contains(&replicas) {
+                return Err(Refused::OutOfBounds { min: bounds.min_replicas, max: bounds.raised_max });
+            }
+        }
+        let from = self.target.replicas().await.map_err(|error| Refused::Target(words(&error)))?;
+        if !hold.is_zero() {
+            // Before the target changes, so that no turn takes it back.
+            let until_seconds = Some(now.unix_seconds() + hold.as_secs_f64());
+            let still = Override { pause: Pause::All, until_seconds };
+            self.controls
+                .set(&self.rule.name, Some(still), now)
+                .map_err(|error| Refused::Target(format!("{error:#}")))?;
+        }
+        if from != replicas {
+            self.target.scale_to(replicas).await.map_err(|error| Refused::Target(words(&error)))?;
+            self.history.record_change(from, replicas, now);
+        }
+        tracing::info!(rule = self.rule.name, from, to = replicas, force, hold = ?hold, "scaled by hand");
+        Ok(ScaledByHand { from, to: replicas })
+    }
+
+    /// Learns from Prometheus what the rule wanted over the last day and how long replicas took to start; where that fails,
+    /// the next turn tries again.
     async fn recall(&mut self) {
-        match source::mean_desired_of_last_day(&self.client, &self.rule.name).await {
-            Ok(mean) => {
+        let (client, name) = (&self.client, self.rule.name.as_str());
+        let known = join(source::mean_desired_of_last_day(client, name), source::lead_time_before(client, name)).await;
+        match known {
+            (Ok(mean), Ok(lead_time)) => {
                 self.recalled = true;
                 if let Some(mean) = mean {
                     self.history.recall_mean(mean);
                 }
+                if let Some(lead_time) = lead_time {
+                    self.lead_time.recall(lead_time);
+                }
             }
-            Err(error) => {
-                tracing::warn!(rule = self.rule.name, %error, "the mean replicas of the last day are not known");
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(rule = name, %error, "what the rule did before the start is not known");
             }
         }
     }
@@ -108,6 +179,63 @@ impl Reconciler {
     }
 }
 
+/// A request to scale by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByHand {
+    /// Replicas to be had.
+    pub replicas: Replicas,
+    /// Whether the rule's bounds and its mode are passed over.
+    pub force: bool,
+    /// How long the rule keeps still afterwards; zero leaves the next turn free to take it back.
+    pub hold: Duration,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct ScaledByHand {
+    /// Replicas before.
+    pub from: Replicas,
+    /// Replicas asked for.
+    pub to: Replicas,
+}
+
+/// Why a request to scale by hand was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// The number is outside the rule's bounds.
+    #[error("the rule allows {min} to {max} replicas now; force passes over that")]
+    OutOfBounds {
+        /// Fewest replicas now.
+        min: Replicas,
+        /// Most replicas now.
+        max: Replicas,
+    },
+    /// The rule touches nothing.
+    #[error("the rule only observes; force scales all the same")]
+    Observes,
+    /// The target could not be read or set, or the hold could not be kept.
+    #[error("{0}")]
+    Target(String),
+    /// The rule's loop did not answer in time; the request may still be carried out.
+    #[error("the rule is still busy with its target; see GET /api/v1/decisions")]
+    NoAnswer,
+}
+
+/// What a rule's loop is told.
+#[derive(Debug)]
+pub enum Command {
+    /// Scale by hand.
+    Scale {
+        /// How.
+        request: ByHand,
+        /// Where the outcome goes.
+        answer: oneshot::Sender<Result<ScaledByHand, Refused>>,
+    },
+    /// Go by this rule from now on; name and target are the same.
+    Replace(Arc<Rule>),
+}
+
 /// What all rules of the program share.
 #[derive(Debug, Clone)]
 pub struct Shared {
@@ -121,8 +249,13 @@ pub struct Shared {
     pub interval: Duration,
 }
 
-/// Takes turns until `shutdown` is cancelled; a turn that is under way is finished.
-pub async fn run(mut reconciler: Reconciler, shared: Shared, shutdown: CancellationToken) {
+/// Takes turns, and commands between them, until `shutdown` is cancelled; what is under way is finished.
+pub async fn run(
+    mut reconciler: Reconciler,
+    shared: Shared,
+    mut commands: mpsc::Receiver<Command>,
+    shutdown: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(shared.interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     shared.metrics.announce(&reconciler.rule.name);
@@ -130,6 +263,20 @@ pub async fn run(mut reconciler: Reconciler, shared: Shared, shutdown: Cancellat
         tokio::select! {
             _ = ticks.tick() => {}
             () = shutdown.cancelled() => return,
+            Some(command) = commands.recv() => {
+                match command {
+                    Command::Replace(rule) => reconciler.replace(rule),
+                    Command::Scale { request, answer } => {
+                        let outcome = reconciler.scale_by_hand(request, clock()).await;
+                        shared.metrics.count_by_hand(&reconciler.rule.name, &outcome);
+                        // Whoever asked may have gone.
+                        drop(answer.send(outcome));
+                    }
+                }
+                // What is shown is to follow at once.
+                ticks.reset_immediately();
+                continue;
+            }
         }
         let started = Instant::now();
         let (entry, answered) = reconciler.turn(clock()).await;
@@ -145,7 +292,7 @@ pub async fn run(mut reconciler: Reconciler, shared: Shared, shutdown: Cancellat
 }
 
 /// The one reading of the clock.
-fn clock() -> Timestamp {
+pub(crate) fn clock() -> Timestamp {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_unix_milliseconds(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
@@ -180,6 +327,11 @@ fn log(entry: &Entry) {
 }
 
 fn failed(error: &TargetError) -> Outcome {
+    Outcome::Failed { error: words(error), reason: error.reason() }
+}
+
+/// An error with all its causes.
+fn words(error: &TargetError) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
@@ -187,15 +339,7 @@ fn failed(error: &TargetError) -> Outcome {
         text.push_str(&cause.to_string());
         source = cause.source();
     }
-    Outcome::Failed { error: text, reason: error.reason() }
-}
-
-const fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Observe => "observe",
-        Mode::Floor => "floor",
-        Mode::Full => "full",
-    }
+    text
 }
 
 const fn outcome_name(outcome: &Outcome) -> &'static str {

@@ -2,28 +2,28 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use cloudpulse_common::exposition::Format;
 use cloudpulse_common::query::Client;
 use cloudpulse_common::server;
 use cloudpulse_common::server::Readiness;
+use cloudpulse_common::token::TokenFile;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api;
+use crate::api::Api;
 use crate::board::Board;
 use crate::cli::ServeArgs;
+use crate::control::Controls;
 use crate::metrics::Metrics;
-use crate::reconcile;
-use crate::reconcile::Reconciler;
 use crate::reconcile::Shared;
+use crate::reload;
 use crate::rule;
-use crate::rule::Form;
-use crate::target;
-use crate::target::TargetConfig;
+use crate::supervisor::Supervisor;
 
 /// How long turns and stops that are under way may go on after a signal.
 const GRACE: Duration = Duration::from_secs(15);
@@ -33,17 +33,32 @@ const GRACE: Duration = Duration::from_secs(15);
 /// # Errors
 /// All findings of the rule files, an unusable client configuration, or an address that cannot be listened on.
 pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let ServeArgs { rules, prometheus, access, listen, interval, keep_decisions } = args;
+    let ServeArgs {
+        rules: paths,
+        prometheus,
+        access,
+        listen,
+        interval,
+        keep_decisions,
+        reload_interval,
+        api_token_file,
+        pause_file,
+    } = args;
     anyhow::ensure!(
         interval.0 >= Duration::from_millis(100),
         "--interval {interval} is too short; take at least 100ms"
     );
-    let rules = rule::load(&rules)?;
+    anyhow::ensure!(
+        reload_interval.0 >= Duration::from_secs(1),
+        "--reload-interval {reload_interval} is too short; take at least 1s"
+    );
+    let rules = rule::load(&paths)?;
+    let controls = Arc::new(Controls::open(pause_file)?);
     let client = Client::new(&access.client_config(prometheus)?)?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("--listen {listen}"))?;
     let address = listener.local_addr()?;
 
-    let board = Arc::new(Board::new(rules.iter().map(|rule| rule.name.clone()), keep_decisions));
+    let board = Arc::new(Board::new(keep_decisions));
     let metrics = Metrics::new()?;
     let readiness = Readiness::not_yet("prometheus has not been asked yet");
     let background = TaskTracker::new();
@@ -53,29 +68,40 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
         readiness: readiness.clone(),
         interval: interval.0,
     };
-    let mut loops = JoinSet::new();
-    for rule in rules {
-        if rule.form == Form::Original && matches!(rule.target, TargetConfig::DryRun { .. }) {
-            tracing::warn!(rule = rule.name, "the rule runs dry; add spec.target to scale a service");
-        }
-        let target = target::connect(&rule.target, &background);
-        loops.spawn(reconcile::run(Reconciler::new(rule, target, client.clone()), shared.clone(), shutdown.clone()));
-    }
-    tracing::info!(%address, rules = loops.len(), prometheus = client.url(), "listening");
+    let supervisor = Arc::new(Supervisor::new(
+        client.clone(),
+        shared,
+        Arc::clone(&controls),
+        background.clone(),
+        shutdown.child_token(),
+    ));
+    let applied = supervisor.apply(rules).await;
+    metrics.reloaded(SystemTime::now());
+    let reloads = tokio::spawn(reload::watch(
+        Arc::clone(&supervisor),
+        paths,
+        reload_interval.0,
+        metrics.clone(),
+        shutdown.child_token(),
+    ));
+    tracing::info!(%address, rules = applied.added, prometheus = client.url(), "listening");
 
     let page_board = Arc::clone(&board);
     let page = Arc::new(move |format: Format| metrics.page(&page_board, format));
-    let router = server::base_router("scaler", readiness, page).merge(api::router(board));
+    let tokens = TokenFile::new(api_token_file);
+    let api = Api { board, supervisor: Arc::clone(&supervisor), controls, tokens };
+    let router = server::base_router("scaler", readiness, page).merge(api::router(api));
     let served = server::serve(listener, router, shutdown.clone()).await;
 
     shutdown.cancel();
     background.close();
     let finish = async {
-        while loops.join_next().await.is_some() {}
+        supervisor.join().await;
         background.wait().await;
     };
     if tokio::time::timeout(GRACE, finish).await.is_err() {
         tracing::warn!("ended with containers still being stopped; the engine goes on with them");
     }
+    reloads.await.context("the loop that reads the rule files failed")?.context("SIGHUP cannot be listened for")?;
     served.context("the HTTP server failed")
 }

@@ -18,13 +18,14 @@ use cloudpulse_policy::observation::Reading;
 use futures_util::future::join;
 use futures_util::future::join_all;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::rule::MetricQuery;
 use crate::rule::quoted;
 use crate::source::peak::Peaks;
 
 /// Why a reading is not fresh, in words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// Name of the metric in the rule.
@@ -39,7 +40,7 @@ pub struct Problem {
 }
 
 /// What is read of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Input {
     /// The load now.

@@ -21,7 +21,7 @@ use cloudpulse_scaler::board::Outcome;
 use cloudpulse_scaler::reconcile::Reconciler;
 use cloudpulse_scaler::rule;
 use cloudpulse_scaler::rule::Rule;
-use cloudpulse_scaler::target::ScaleTarget as _;
+use cloudpulse_scaler::target::ScaleTarget;
 use cloudpulse_scaler::target::docker::DockerTarget;
 use cloudpulse_scaler::target::dry_run::DryRunTarget;
 use tokio::net::TcpListener;
@@ -104,6 +104,10 @@ fn client(address: SocketAddr) -> Client {
     Client::new(&ClientConfig { url: format!("http://{address}"), ..ClientConfig::default() }).unwrap()
 }
 
+fn reconciler(target: Arc<dyn ScaleTarget>, address: SocketAddr) -> Reconciler {
+    Reconciler::new(Arc::new(load_rule()), target, client(address), Arc::default(), Duration::from_secs(15))
+}
+
 struct Loop {
     reconciler: Reconciler,
     target: Arc<DryRunTarget>,
@@ -113,11 +117,7 @@ struct Loop {
 impl Loop {
     fn new(address: SocketAddr) -> Self {
         let target = Arc::new(DryRunTarget::new(4));
-        Self {
-            reconciler: Reconciler::new(load_rule(), target.clone(), client(address)),
-            target,
-            seconds: 1_700_000_000,
-        }
+        Self { reconciler: reconciler(target.clone(), address), target, seconds: 1_700_000_000 }
     }
 
     /// Takes a turn, 15 s after the last.
@@ -230,7 +230,7 @@ async fn a_target_that_is_away_is_said_and_tried_again() {
     let (address, _) = serve("127.0.0.1:0".parse().unwrap(), Answers::good("600")).await;
     let host = Some("unix:///nonexistent/docker.sock".to_owned());
     let target = DockerTarget::new("shop".to_owned(), "web".to_owned(), host, TaskTracker::new());
-    let mut reconciler = Reconciler::new(load_rule(), Arc::new(target), client(address));
+    let mut reconciler = reconciler(Arc::new(target), address);
     for turn in 0..2 {
         let (entry, answered) = reconciler.turn(Timestamp::from_unix_milliseconds(turn * 15_000)).await;
         assert!(answered);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::Replicas;
 use crate::breach::time_to_breach;
@@ -26,7 +27,7 @@ use crate::time::Timestamp;
 use crate::time::optional_seconds;
 
 /// What is to be done, why, and how it came about.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
     /// Replicas that the target has; `None` where it did not say.
@@ -42,7 +43,7 @@ pub struct Decision {
 }
 
 /// Why the desired replicas are what they are; the HPA's words where it has one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 pub enum Reason {
     /// What the metrics ask for, unchanged.
     DesiredWithinRange,
@@ -97,7 +98,7 @@ impl Reason {
 }
 
 /// The numbers on the way to a decision. One that was not reached is `None`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Parts {
     /// Each metric with its inputs.
@@ -125,6 +126,7 @@ pub struct Parts {
     /// Time until more than the most replicas are needed, zero where they are needed now; `None` where none of the
     /// horizons says so.
     #[serde(rename = "breachInSeconds", serialize_with = "optional_seconds")]
+    #[schema(value_type = Option<f64>)]
     pub breach_in: Option<Duration>,
 }
 

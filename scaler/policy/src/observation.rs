@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::Replicas;
 use crate::peak::PeakDistribution;
@@ -10,7 +11,7 @@ use crate::time::optional_seconds;
 use crate::time::seconds;
 
 /// One value as it was read, or why there is none. A missing value is never a number.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Reading<T> {
     /// A value that may be decided on.
@@ -19,12 +20,14 @@ pub enum Reading<T> {
         value: T,
         /// How old the value is.
         #[serde(rename = "ageSeconds", serialize_with = "seconds")]
+        #[schema(value_type = f64)]
         age: Duration,
     },
     /// There is a value, but it is older than the rule allows.
     Stale {
         /// How old the value is.
         #[serde(rename = "ageSeconds", serialize_with = "seconds")]
+        #[schema(value_type = f64)]
         age: Duration,
     },
     /// There is no value.
@@ -35,7 +38,7 @@ pub enum Reading<T> {
 }
 
 /// Why a value is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Missing {
     /// The query gave no series.
@@ -77,7 +80,7 @@ impl<T> Reading<T> {
 }
 
 /// The readings of one metric of the rule.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricObservation {
     /// The metric's name in the rule.
@@ -88,6 +91,7 @@ pub struct MetricObservation {
     pub peak: Option<Reading<PeakDistribution>>,
     /// The horizon of that peak; `None` without a forecast.
     #[serde(rename = "horizonSeconds", serialize_with = "optional_seconds")]
+    #[schema(value_type = Option<f64>)]
     pub horizon: Option<Duration>,
     /// The fresh forecasts of the highest load until each horizon, in ascending order; empty where there is none.
     #[serde(skip)]
@@ -104,7 +108,7 @@ pub struct PeakAhead {
 }
 
 /// All that was seen of one workload at one time.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Observation {
     /// Replicas that the target has; `None` where the target did not say.

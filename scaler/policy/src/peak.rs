@@ -3,12 +3,13 @@
 //! In: points of (quantile level, value). Out: the probability that the peak exceeds a value, and any quantile.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Values beyond this are no measurement, and their differences would overflow.
 const LARGEST_VALUE: f64 = 1e300;
 
 /// One published quantile.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct QuantilePoint {
     /// Level between 0 and 1, both excluded.
     pub quantile: f64,
@@ -17,7 +18,7 @@ pub struct QuantilePoint {
 }
 
 /// Distribution of a peak: at least two levels, ascending, with values that never fall.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(transparent)]
 pub struct PeakDistribution {
     points: Vec<QuantilePoint>,

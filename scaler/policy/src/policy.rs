@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde::Serialize;
+use utoipa::ToSchema;
+
 use crate::Replicas;
 use crate::schedule::Schedule;
 use crate::time::Timestamp;
@@ -94,8 +98,19 @@ pub enum Mode {
     Full,
 }
 
+impl Mode {
+    /// Returns the mode's name in a rule.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Floor => "floor",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// What is switched off by hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub enum Pause {
     /// Nothing.
     #[default]

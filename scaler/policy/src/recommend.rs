@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::Replicas;
 use crate::observation::MetricObservation;
@@ -43,7 +44,7 @@ pub struct Context<'a> {
 }
 
 /// What one metric asks for, with its inputs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricParts {
     /// Name of the metric in the rule.
@@ -54,6 +55,7 @@ pub struct MetricParts {
     pub peak: Option<Reading<PeakDistribution>>,
     /// The horizon of that forecast; `None` without one.
     #[serde(rename = "horizonSeconds", serialize_with = "optional_seconds")]
+    #[schema(value_type = Option<f64>)]
     pub horizon: Option<Duration>,
     /// Replicas by the load alone; `None` where it is missing.
     pub reactive: Option<Replicas>,
@@ -69,7 +71,7 @@ pub struct MetricParts {
 }
 
 /// Replicas by a forecast, part by part. A part that the rule does not use is `None`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ForecastParts {
     /// The largest of the parts.

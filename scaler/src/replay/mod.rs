@@ -29,8 +29,8 @@ use cloudpulse_replay::timeline::Totals;
 use cloudpulse_replay::verdict::not_predictable;
 use rayon::prelude::*;
 
+use crate::cli::OutputForm;
 use crate::cli::ReplayArgs;
-use crate::cli::ReplayOutput;
 use crate::replay::input::Input;
 use crate::replay::report::PolicyReport;
 use crate::replay::report::Report;
@@ -117,8 +117,8 @@ pub async fn run(args: ReplayArgs) -> anyhow::Result<()> {
     };
     let mut out = std::io::stdout().lock();
     match args.output {
-        ReplayOutput::Table => write!(out, "{report}")?,
-        ReplayOutput::Json => {
+        OutputForm::Table => write!(out, "{report}")?,
+        OutputForm::Json => {
             serde_json::to_writer_pretty(&mut out, &report)?;
             writeln!(out)?;
         }

@@ -12,7 +12,6 @@ use cloudpulse_policy::policy::ForecastRule;
 use cloudpulse_policy::policy::MetricPolicy;
 use cloudpulse_policy::policy::MissingData;
 use cloudpulse_policy::policy::Mode;
-use cloudpulse_policy::policy::Pause;
 use cloudpulse_policy::policy::Policy;
 
 use crate::rule::ForecastQuery;
@@ -29,7 +28,6 @@ use crate::rule::shape::MetricSpec;
 use crate::rule::shape::MissingDataPolicy;
 use crate::rule::shape::MissingDataSpec;
 use crate::rule::shape::ModeSpec;
-use crate::rule::shape::PauseSpec;
 
 /// A load older than this is no longer the load now: two scrapes of a minute.
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(120);
@@ -100,12 +98,7 @@ pub(crate) fn check(name: String, spec: FullSpec, check: &mut Check<'_>) -> Opti
             metrics: policies,
             behavior,
             cooldown: cooldown.unwrap_or_default().0,
-            pause: match pause {
-                Some(PauseSpec::None) | None => Pause::None,
-                Some(PauseSpec::All) => Pause::All,
-                Some(PauseSpec::ScaleIn) => Pause::ScaleIn,
-                Some(PauseSpec::ScaleOut) => Pause::ScaleOut,
-            },
+            pause: pause.unwrap_or_default(),
             missing_data: missing_data?,
         },
         queries,

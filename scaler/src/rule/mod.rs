@@ -7,6 +7,7 @@ mod behavior;
 mod bounds;
 mod check;
 mod full;
+pub mod lint;
 mod original;
 mod quantity;
 mod shape;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use cloudpulse_common::duration::PromDuration;
+use cloudpulse_policy::policy::Pause;
 use serde::Deserialize;
 use serde_yaml::Value;
 
@@ -47,7 +48,7 @@ pub(crate) struct FullSpec {
     pub(crate) tolerance: Option<Quantity>,
     pub(crate) cooldown: Option<PromDuration>,
     pub(crate) schedules: Option<Vec<ScheduleSpec>>,
-    pub(crate) pause: Option<PauseSpec>,
+    pub(crate) pause: Option<Pause>,
     pub(crate) missing_data: Option<MissingDataSpec>,
 }
 
@@ -82,14 +83,6 @@ pub(crate) struct ScheduleSpec {
     pub(crate) end: Option<String>,
     pub(crate) min_replicas: Option<u32>,
     pub(crate) max_replicas: Option<u32>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub(crate) enum PauseSpec {
-    None,
-    All,
-    ScaleIn,
-    ScaleOut,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

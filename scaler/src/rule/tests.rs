@@ -25,7 +25,7 @@ fn parse(text: &str) -> Result<Vec<Rule>, Vec<String>> {
     }
 }
 
-fn rule(spec: &str) -> Rule {
+pub(super) fn rule(spec: &str) -> Rule {
     parse(&format!("{HEAD}{spec}")).unwrap().remove(0)
 }
 
