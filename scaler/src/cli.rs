@@ -53,7 +53,10 @@ pub enum Command {
     Serve(ServeArgs),
     /// Check rule files and print every error with its file and field.
     ///
-    /// With --prometheus the queries and forecasts that the rules name are tried as well.
+    /// What is allowed and yet hardly meant is a warning: a metric that scaling moves by itself, a rule that can never act.
+    ///
+    /// With --prometheus the queries and forecasts that the rules name are tried as well, and the horizon is held against
+    /// the time that replicas took to start.
     Check(CheckArgs),
     /// Show the rules that a running scaler has in force, and what they did last.
     Status(StatusArgs),
@@ -142,6 +145,9 @@ pub struct CheckArgs {
     /// Also try each query and forecast at this Prometheus server.
     #[arg(long, value_name = "URL")]
     pub prometheus: Option<String>,
+    /// Take warnings for errors.
+    #[arg(long)]
+    pub strict: bool,
     /// How to be let in at Prometheus.
     #[command(flatten)]
     pub access: AccessArgs,
