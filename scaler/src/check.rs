@@ -59,6 +59,7 @@ async fn try_out(client: &Client, rule: &Rule, findings: &mut Vec<Finding>, warn
     for problem in source::read(client, &rule.queries, lead_time).await.problems {
         let field = match problem.what {
             Input::Load => "query",
+            Input::Sources => "sources",
             Input::Forecast => "forecast",
         };
         findings.push(finding(rule, &format!("metric {}, {field}", problem.metric), problem.message));

@@ -15,12 +15,13 @@ use cloudpulse_common::query::Series;
 use cloudpulse_policy::observation::MetricObservation;
 use cloudpulse_policy::observation::Missing;
 use cloudpulse_policy::observation::Reading;
-use futures_util::future::join;
 use futures_util::future::join_all;
+use futures_util::future::join3;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::rule::MetricQuery;
+use crate::rule::Sources;
 use crate::rule::quoted;
 use crate::source::peak::Peaks;
 
@@ -45,6 +46,8 @@ pub struct Problem {
 pub enum Input {
     /// The load now.
     Load,
+    /// Which of its sources could be read.
+    Sources,
     /// The forecast of its peak.
     Forecast,
 }
@@ -65,8 +68,9 @@ pub struct Readings {
 pub async fn read(client: &Client, queries: &[MetricQuery], lead_time: Option<Duration>) -> Readings {
     let all = join_all(queries.iter().map(|query| read_metric(client, query, lead_time))).await;
     let mut readings = Readings { metrics: Vec::new(), problems: Vec::new(), answered: false };
-    for (query, (load, peak)) in queries.iter().zip(all) {
+    for (query, (load, sources, peak)) in queries.iter().zip(all) {
         let load = unpack(load, &query.name, Input::Load, &mut readings);
+        let sources = sources.map(|sources| unpack(sources, &query.name, Input::Sources, &mut readings));
         let (mut ahead, mut horizon) = (Vec::new(), None);
         let peak = peak.map(|peaks| {
             let peak = peaks.map(|(Peaks { at_horizon, horizon: used, by_horizon }, age)| {
@@ -75,7 +79,7 @@ pub async fn read(client: &Client, queries: &[MetricQuery], lead_time: Option<Du
             });
             unpack(peak, &query.name, Input::Forecast, &mut readings)
         });
-        readings.metrics.push(MetricObservation { name: query.name.clone(), load, peak, horizon, ahead });
+        readings.metrics.push(MetricObservation { name: query.name.clone(), load, sources, peak, horizon, ahead });
     }
     readings
 }
@@ -131,14 +135,37 @@ async fn read_metric(
     client: &Client,
     query: &MetricQuery,
     lead_time: Option<Duration>,
-) -> (Outcome<f64>, Option<Outcome<Peaks>>) {
-    let MetricQuery { name: _, query, max_age, forecast } = query;
-    match forecast {
-        None => (load(client, query, *max_age).await, None),
-        Some(forecast) => {
-            let (load, peak) = join(load(client, query, *max_age), peak::read(client, forecast, lead_time)).await;
-            (load, Some(peak))
+) -> (Outcome<f64>, Option<Outcome<f64>>, Option<Outcome<Peaks>>) {
+    let MetricQuery { name: _, query, max_age, sources, forecast } = query;
+    let peak = async {
+        match forecast {
+            None => None,
+            Some(forecast) => Some(peak::read(client, forecast, lead_time).await),
         }
+    };
+    join3(load(client, query, *max_age), share(client, sources), peak).await
+}
+
+/// Share of a load's sources that could be read.
+async fn share(client: &Client, sources: &Sources) -> Option<Outcome<f64>> {
+    let (query, named) = match sources {
+        Sources::Unknown => return None,
+        Sources::Named(query) => (query, true),
+        Sources::Derived(query) => (query, false),
+    };
+    let read = async {
+        let series = client.instant(&format!("avg({query}\n)"), None).await.map_err(failed)?;
+        let (share, _) = one_value(&series)?;
+        if share > 0.0 && share <= 1.0 {
+            return Ok((share, Duration::ZERO));
+        }
+        let message =
+            format!("of the sources {query} a share of {share} could be read; it must be above 0 and at most 1");
+        Err(missing(Missing::NotANumber, message))
+    };
+    match read.await {
+        Err(not_fresh) if !named && not_fresh.why == Missing::Empty => None,
+        share => Some(share),
     }
 }
 

@@ -40,9 +40,11 @@ mod tests {
         MetricParts {
             name: "requests".to_owned(),
             load: Reading::Stale { age: Duration::ZERO },
+            sources: None,
             peak: None,
             horizon: None,
             reactive: Some(reactive),
+            sources_held: false,
             within_tolerance: false,
             forecast: Some(ForecastParts {
                 wanted: 0,

@@ -216,6 +216,9 @@ fn is_incomplete(missing_data: MissingData, demand: &Demand, parts: &MetricParts
         MissingData::Hold | MissingData::Replicas(_) => true,
         MissingData::Reactive => false,
     };
+    if parts.sources.as_ref().is_some_and(|share| share.fresh().is_none()) {
+        return true;
+    }
     match demand {
         Demand::Threshold { .. } => parts.load.fresh().is_none(),
         Demand::Load { .. } => {
@@ -240,6 +243,9 @@ fn recommendation(
     };
     if incomplete && asked < current {
         return (current, Reason::MissingDataHeld);
+    }
+    if asked == current && metrics.iter().any(|metric| metric.sources_held) {
+        return (asked, Reason::MissingDataHeld);
     }
     let near =
         asked == current && metrics.iter().any(|metric| metric.within_tolerance && metric.reactive == Some(asked));

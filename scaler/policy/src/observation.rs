@@ -87,6 +87,9 @@ pub struct MetricObservation {
     pub name: String,
     /// Load on the whole workload now, in the unit of the metric's capacity or threshold.
     pub load: Reading<f64>,
+    /// Share of the load's sources that could be read, above 0 and at most 1; `None` where the rule asks for none, or all
+    /// that can be asked is not known.
+    pub sources: Option<Reading<f64>>,
     /// The forecast of the highest load over the lead time; `None` where the rule names no forecast.
     pub peak: Option<Reading<PeakDistribution>>,
     /// The horizon of that peak; `None` without a forecast.

@@ -51,6 +51,8 @@ pub struct MetricParts {
     pub name: String,
     /// The load as it was read.
     pub load: Reading<f64>,
+    /// Share of its sources that could be read; `None` where it is not asked for.
+    pub sources: Option<Reading<f64>>,
     /// The forecast as it was read; `None` where the rule names no forecast.
     pub peak: Option<Reading<PeakDistribution>>,
     /// The horizon of that forecast; `None` without one.
@@ -59,6 +61,8 @@ pub struct MetricParts {
     pub horizon: Option<Duration>,
     /// Replicas by the load alone; `None` where it is missing.
     pub reactive: Option<Replicas>,
+    /// Whether the part of the load that could not be read keeps the replicas from becoming fewer.
+    pub sources_held: bool,
     /// Whether the load alone is so near its target that it asks for no change.
     pub within_tolerance: bool,
     /// Replicas by the forecast; `None` where there is none.
@@ -114,9 +118,11 @@ pub fn recommend(policy: &MetricPolicy, seen: Option<&MetricObservation>, contex
     let mut parts = MetricParts {
         name: policy.name.clone(),
         load,
+        sources: seen.and_then(|metric| metric.sources.clone()).map(usable_share),
         peak: None,
         horizon: seen.and_then(|metric| metric.horizon),
         reactive: None,
+        sources_held: false,
         within_tolerance: false,
         forecast: None,
         wanted: None,
@@ -135,8 +141,14 @@ pub fn recommend(policy: &MetricPolicy, seen: Option<&MetricObservation>, contex
             };
             if let Some(value) = value {
                 let per_replica = replica_capacity * target_utilization;
-                (parts.reactive, parts.within_tolerance) =
-                    if sizing.is_idle(value) { (Some(0), false) } else { reactive(value, per_replica, context) };
+                let by_load = |load| {
+                    if sizing.is_idle(load) { (Some(0), false) } else { reactive(load, per_replica, context) }
+                };
+                (parts.reactive, parts.within_tolerance) = by_load(value);
+                if let Some(share) = parts.sources.as_ref().and_then(Reading::fresh).filter(|share| **share < 1.0) {
+                    let most = by_load(value / share).0;
+                    (parts.reactive, parts.sources_held) = between(parts.reactive, most, context.current);
+                }
             }
             if let Some(rule) = forecast {
                 let peak =
@@ -208,6 +220,14 @@ pub fn cheapest_replicas(peak: &PeakDistribution, capacity: f64, price: f64) -> 
     Some(best.1 as Replicas)
 }
 
+/// A share that is none is not known.
+fn usable_share(share: Reading<f64>) -> Reading<f64> {
+    match share {
+        Reading::Fresh { value, .. } if !(value > 0.0 && value <= 1.0) => Reading::Missing { why: Missing::NotANumber },
+        other => other,
+    }
+}
+
 fn finite(load: Reading<f64>) -> Reading<f64> {
     match load {
         Reading::Fresh { value, .. } if !value.is_finite() => Reading::Missing { why: Missing::NotANumber },
@@ -223,6 +243,18 @@ fn reactive(load: f64, per_replica: f64, context: Context<'_>) -> (Option<Replic
     let near =
         ratio >= 1.0 - context.scale_down.tolerance - ROUNDING && ratio <= 1.0 + context.scale_up.tolerance + ROUNDING;
     (Some(if near { current } else { needed }), near)
+}
+
+/// What a load of which a part could not be read asks for: as the HPA does it with missing pods, the part counts as nothing
+/// where more replicas are asked for, and as its share where fewer are.
+fn between(least: Option<Replicas>, most: Option<Replicas>, current: Option<Replicas>) -> (Option<Replicas>, bool) {
+    match (least, most, current) {
+        (Some(least), Some(most), Some(current)) if least < current => {
+            let most = most.max(least);
+            (Some(most.min(current)), most >= current)
+        }
+        _ => (least, false),
+    }
 }
 
 /// Beyond the threshold at least (above) or at most (below) `replicas`; else the current ones, where they are known.
@@ -366,6 +398,47 @@ mod tests {
         );
         let by_quantile = |sizing| by_forecast(ForecastRule::Quantile(0.99), &idle, None, sizing, None).unwrap().wanted;
         assert_eq!((by_quantile(SOMETIMES), by_quantile(ALWAYS)), (0, 1));
+    }
+
+    #[test]
+    fn what_could_not_be_read_neither_raises_nor_lowers() {
+        let behavior = Behavior::default();
+        let policy = MetricPolicy {
+            name: "requests".to_owned(),
+            demand: Demand::Load {
+                replica_capacity: 100.0,
+                target_utilization: 1.0,
+                activation_threshold: 0.0,
+                forecast: None,
+            },
+        };
+        let fresh = |value| Reading::Fresh { value, age: Duration::ZERO };
+        let asked = |current, load, sources| {
+            let seen = MetricObservation {
+                name: "requests".to_owned(),
+                load: fresh(load),
+                sources,
+                peak: None,
+                horizon: None,
+                ahead: Vec::new(),
+            };
+            let context = Context {
+                mode: Mode::Floor,
+                scale_up: &behavior.scale_up,
+                scale_down: &behavior.scale_down,
+                current,
+                mean_wanted: None,
+                may_be_zero: false,
+            };
+            recommend(&policy, Some(&seen), context).reactive
+        };
+        // 10 replicas took 1,000; half of them cannot be read, and 500 is left of it.
+        assert_eq!(asked(Some(10), 500.0, None), Some(5));
+        assert_eq!(asked(Some(10), 500.0, Some(fresh(0.5))), Some(10));
+        assert_eq!(asked(Some(20), 500.0, Some(fresh(0.5))), Some(10), "fewer, but for the whole load");
+        assert_eq!(asked(Some(3), 500.0, Some(fresh(0.5))), Some(5), "more, for what is known");
+        assert_eq!(asked(Some(10), 500.0, Some(fresh(1.0))), Some(5));
+        assert_eq!(asked(None, 500.0, Some(fresh(0.5))), Some(5));
     }
 
     proptest! {

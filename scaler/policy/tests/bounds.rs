@@ -65,6 +65,7 @@ fn seen(current: u32, load: f64, ahead: &[(u64, f64)]) -> Observation {
         metrics: vec![MetricObservation {
             name: "requests".to_owned(),
             load: fresh(load),
+            sources: None,
             peak: Some(first.unwrap_or(Reading::Missing { why: Missing::Empty })),
             horizon: ahead.first().map(|(minutes, _)| Duration::from_secs(minutes * 60)),
             ahead: ahead

@@ -160,16 +160,19 @@ fn load() -> impl Strategy<Value = f64> {
 }
 
 fn observation() -> impl Strategy<Value = Observation> {
-    let metric = (reading(load()), proptest::option::weighted(0.9, reading(peak())));
+    let sources =
+        proptest::option::weighted(0.3, reading(prop_oneof![8 => 0.01_f64..=1.0, 1 => Just(0.0), 1 => Just(f64::NAN)]));
+    let metric = (reading(load()), sources, proptest::option::weighted(0.9, reading(peak())));
     (proptest::option::weighted(0.95, 0_u32..80), proptest::collection::vec(metric, 0..4)).prop_map(
         |(current, metrics)| Observation {
             current,
             metrics: metrics
                 .into_iter()
                 .enumerate()
-                .map(|(number, (load, peak))| MetricObservation {
+                .map(|(number, (load, sources, peak))| MetricObservation {
                     name: format!("m{number}"),
                     load,
+                    sources,
                     peak,
                     horizon: None,
                     ahead: Vec::new(),
@@ -270,7 +273,8 @@ proptest! {
             let Some(seen) = seen.metrics.iter().find(|seen| seen.name == metric.name) else { return true };
             let forecast = matches!(metric.demand, Demand::Load { forecast: Some(_), .. });
             let peak = seen.peak.as_ref().is_some_and(|peak| peak.fresh().is_some());
-            !usable(&seen.load) || (forecast && !peak && policy.missing_data != MissingData::Reactive)
+            let dark = seen.sources.as_ref().is_some_and(|share| share.fresh().is_none_or(|share| !(*share > 0.0)));
+            dark || !usable(&seen.load) || (forecast && !peak && policy.missing_data != MissingData::Reactive)
         });
         if let (true, Some(current), Some(desired)) = (missing, decision.current, decision.desired) {
             prop_assert!(desired >= current.min(policy.bounds(now).raised_max), "{:?}", decision);
@@ -310,7 +314,7 @@ proptest! {
             let seconds = number as i64 * 15;
             let seen = Observation {
                 current: Some(current),
-                metrics: vec![MetricObservation { name: "m0".to_owned(), load: fresh(load), peak: None , horizon: None, ahead: Vec::new() }],
+                metrics: vec![MetricObservation { name: "m0".to_owned(), load: fresh(load), sources: None, peak: None , horizon: None, ahead: Vec::new() }],
             };
             let desired = turn(&policy, &seen, &mut history, at(seconds), true).desired.unwrap();
             if desired > current {

@@ -67,6 +67,7 @@ fn seen(current: u32, load: Reading<f64>, peak: Reading<PeakDistribution>) -> Ob
         metrics: vec![MetricObservation {
             name: "requests".to_owned(),
             load,
+            sources: None,
             peak: Some(peak),
             horizon: None,
             ahead: Vec::new(),
@@ -247,6 +248,7 @@ fn the_largest_of_several_metrics_wins() {
     seen.metrics.push(MetricObservation {
         name: "queue".to_owned(),
         load: fresh(55.0),
+        sources: None,
         peak: None,
         horizon: None,
         ahead: Vec::new(),

@@ -180,7 +180,7 @@ mod tests {
             for (sync, (a, b)) in loads.into_iter().enumerate() {
                 let seconds = sync as i64 * 15;
                 let now = Timestamp::from_unix_milliseconds(seconds * 1000);
-                let seen = |name: &str, load| MetricObservation { name: name.to_owned(), load: reading(load), peak: None , horizon: None, ahead: Vec::new() };
+                let seen = |name: &str, load| MetricObservation { name: name.to_owned(), load: reading(load), sources: None, peak: None , horizon: None, ahead: Vec::new() };
                 let observation = Observation { current: Some(current), metrics: vec![seen("a", a), seen("b", Some(b))] };
                 let decision = decide(&policy, &observation, &history, now);
                 history.record(&decision, now);

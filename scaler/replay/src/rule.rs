@@ -63,6 +63,7 @@ impl<'a> RuleController<'a> {
             .map(|metric| MetricObservation {
                 name: metric.name.clone(),
                 load: reading(load),
+                sources: None,
                 peak: peak.clone(),
                 horizon: None,
                 ahead: Vec::new(),

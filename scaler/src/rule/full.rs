@@ -18,6 +18,7 @@ use crate::rule::ForecastQuery;
 use crate::rule::Horizon;
 use crate::rule::MetricQuery;
 use crate::rule::Rule;
+use crate::rule::Sources;
 use crate::rule::behavior;
 use crate::rule::bounds;
 use crate::rule::check::Check;
@@ -28,6 +29,7 @@ use crate::rule::shape::MetricSpec;
 use crate::rule::shape::MissingDataPolicy;
 use crate::rule::shape::MissingDataSpec;
 use crate::rule::shape::ModeSpec;
+use crate::rule::sources;
 
 /// A load older than this is no longer the load now: two scrapes of a minute.
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(120);
@@ -132,6 +134,7 @@ fn metric(
         name,
         query,
         max_age,
+        sources,
         replica_capacity,
         average_value,
         target_utilization,
@@ -199,7 +202,16 @@ fn metric(
         }),
     };
     let forecast = if forecast_query.is_some() { Some(rule?) } else { None };
-    let name = name?;
+    let (name, query) = (name?, query?);
+    let sources = match sources.map(|sources| sources.trim().to_owned()) {
+        None => sources::of(&query),
+        Some(none) if none == "none" => Sources::Unknown,
+        Some(named) if named.is_empty() => {
+            check.add(at("sources"), "is empty; write none to ask for no sources");
+            Sources::Unknown
+        }
+        Some(named) => Sources::Named(named),
+    };
     Some((
         MetricPolicy {
             name: name.clone(),
@@ -212,8 +224,9 @@ fn metric(
         },
         MetricQuery {
             name,
-            query: query?,
+            query,
             max_age: max_age.map_or(DEFAULT_MAX_AGE, |age| age.0),
+            sources,
             forecast: forecast_query,
         },
     ))

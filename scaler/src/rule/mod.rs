@@ -11,6 +11,7 @@ pub mod lint;
 mod original;
 mod quantity;
 mod shape;
+mod sources;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -69,8 +70,21 @@ pub struct MetricQuery {
     pub query: String,
     /// A sample older than this is stale.
     pub max_age: Duration,
+    /// Where it is told how much of the load could be read.
+    pub sources: Sources,
     /// The predictor's forecast of the same load.
     pub forecast: Option<ForecastQuery>,
+}
+
+/// Series of 1 for each source of a load that could be read and 0 for each that could not, as `up`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sources {
+    /// Not asked for.
+    Unknown,
+    /// PromQL that the rule names; without an answer the load counts as incomplete.
+    Named(String),
+    /// PromQL taken from the job in the query; without an answer nothing is known, as where loads are written remotely.
+    Derived(String),
 }
 
 /// A forecast of the predictor.

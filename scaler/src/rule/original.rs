@@ -20,6 +20,7 @@ use cloudpulse_policy::policy::Side;
 use crate::rule::Form;
 use crate::rule::MetricQuery;
 use crate::rule::Rule;
+use crate::rule::Sources;
 use crate::rule::check::Check;
 use crate::rule::quantity::Quantity;
 use crate::rule::shape::OriginalSpec;
@@ -76,7 +77,13 @@ pub(crate) fn check(name: String, spec: OriginalSpec, check: &mut Check<'_>) -> 
             pause: Pause::None,
             missing_data: MissingData::Hold,
         },
-        queries: vec![MetricQuery { name: metric_name, query, max_age: MAX_AGE, forecast: None }],
+        queries: vec![MetricQuery {
+            name: metric_name,
+            query,
+            max_age: MAX_AGE,
+            sources: Sources::Unknown,
+            forecast: None,
+        }],
         form: Form::Original,
     })
 }

@@ -105,6 +105,7 @@ pub(crate) struct MetricSpec {
     pub(crate) name: Option<String>,
     pub(crate) query: Option<String>,
     pub(crate) max_age: Option<PromDuration>,
+    pub(crate) sources: Option<String>,
     pub(crate) replica_capacity: Option<Quantity>,
     pub(crate) average_value: Option<Quantity>,
     pub(crate) target_utilization: Option<Quantity>,
