@@ -3,6 +3,8 @@
 
 pub mod docker;
 pub mod dry_run;
+mod engine;
+mod moment;
 
 use std::fmt;
 use std::sync::Arc;

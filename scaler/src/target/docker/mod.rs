@@ -4,7 +4,9 @@
 //! I/O. Only containers of the project and service are ever touched. Stops are graceful, side by side, and go on behind
 //! the call; what is being stopped no longer counts.
 
+mod progress;
 mod select;
+mod starts;
 mod template;
 mod watch;
 
@@ -27,18 +29,17 @@ use bollard::query_parameters::StopContainerOptions;
 use cloudpulse_policy::Replicas;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 
 use crate::target::ScaleTarget;
 use crate::target::TargetError;
 use crate::target::docker::select::Member;
 use crate::target::docker::select::Plan;
+use crate::target::docker::starts::Starts;
 use crate::target::docker::template::Template;
 use crate::target::docker::watch::Watch;
+use crate::target::engine::Engine;
 
-/// Deadline of a request to the engine.
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// Deadline of a graceful stop: no service is given longer to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3600);
 /// After others stopped a member: longer than Compose takes from one stop to the next with its grace period of 10 s.
@@ -49,20 +50,31 @@ const QUIET: Duration = Duration::from_secs(30);
 pub struct DockerTarget {
     project: String,
     service: String,
-    host: Option<String>,
-    engine: OnceCell<Docker>,
+    engine: Engine,
     watch: Arc<Mutex<Watch>>,
+    starts: Arc<Starts>,
+    ready: Mutex<Option<Replicas>>,
     quiet: Duration,
     background: TaskTracker,
 }
 
 impl DockerTarget {
     /// Returns the target; nothing is connected to yet. `host` is an address in the form of DOCKER_HOST; where absent,
-    /// DOCKER_HOST or the default socket is used. `background` keeps the stops.
+    /// DOCKER_HOST or the default socket is used. `background` keeps the stops, and what watches the new replicas until they
+    /// are ready, which ends when it is closed.
     ///
     /// While others stop members, as `docker compose down` does, nothing is started until it has been quiet for 30 s.
     pub fn new(project: String, service: String, host: Option<String>, background: TaskTracker) -> Self {
-        Self { project, service, host, engine: OnceCell::new(), watch: Arc::default(), quiet: QUIET, background }
+        Self {
+            project,
+            service,
+            engine: Engine::new(host),
+            watch: Arc::default(),
+            starts: Arc::default(),
+            ready: Mutex::default(),
+            quiet: QUIET,
+            background,
+        }
     }
 
     /// Returns the target with another time of quiet than 30 s.
@@ -71,31 +83,37 @@ impl DockerTarget {
         Self { quiet, ..self }
     }
 
-    /// Returns the client, after the first use with the engine's version.
-    async fn engine(&self) -> Result<&Docker, TargetError> {
-        let connect = || async {
-            let client = match &self.host {
-                Some(host) => Docker::connect_with_host(host),
-                None => Docker::connect_with_defaults(),
-            };
-            client?.with_timeout(TIMEOUT).negotiate_version().await
-        };
-        self.engine.get_or_try_init(connect).await.map_err(|source| self.error(source, "answer with its version"))
-    }
-
     async fn members(&self, engine: &Docker) -> Result<Vec<Member>, TargetError> {
         let filters = Some(select::filters(&self.project, &self.service));
         let options = ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
-        let containers =
-            engine.list_containers(Some(options)).await.map_err(|source| self.error(source, "list containers"))?;
+        let containers = engine
+            .list_containers(Some(options))
+            .await
+            .map_err(|source| self.engine.error(source, "list containers"))?;
         let mut watch = lock(&self.watch);
         let members = select::members(containers, &self.project, &self.service, &watch.stopping())?;
         watch.look(&members, Instant::now());
+        drop(watch);
+        self.starts.watch(engine, &self.background);
         Ok(members)
     }
 
+    async fn count(&self) -> Result<Replicas, TargetError> {
+        // What was ready at an earlier look is not known now.
+        *lock(&self.ready) = None;
+        let members = self.members(self.engine.client().await?).await?;
+        if members.is_empty() {
+            return Err(TargetError::NotFound(format!(
+                "service {} of project {} has no container; start it once with docker compose up --detach {}",
+                self.service, self.project, self.service
+            )));
+        }
+        *lock(&self.ready) = Some(select::count_ready(&members));
+        Ok(select::count_up(&members))
+    }
+
     async fn scale(&self, desired: Replicas) -> Result<(), TargetError> {
-        let engine = self.engine().await?;
+        let engine = self.engine.client().await?;
         let members = self.members(engine).await?;
         match select::plan(&members, desired, &self.project, &self.service)? {
             Plan::Nothing => Ok(()),
@@ -108,13 +126,18 @@ impl DockerTarget {
             Plan::Up { start, create, first_number, template } => {
                 self.check_quiet()?;
                 let template = self.template(engine, &template.id, desired).await?;
-                for member in start {
-                    self.start_again(engine, member, &template).await?;
-                }
-                for number in (first_number..).take(create as usize) {
-                    self.create(engine, &template, number).await?;
-                }
-                Ok(())
+                let result = async {
+                    for member in start {
+                        self.start_again(engine, member, &template).await?;
+                    }
+                    for number in (first_number..).take(create as usize) {
+                        self.create(engine, &template, number).await?;
+                    }
+                    Ok(())
+                };
+                let result = result.await;
+                self.starts.watch(engine, &self.background);
+                result
             }
         }
     }
@@ -136,7 +159,7 @@ impl DockerTarget {
         let container = engine
             .inspect_container(id, None::<InspectContainerOptions>)
             .await
-            .map_err(|source| self.error(source, format!("inspect container {id}")))?;
+            .map_err(|source| self.engine.error(source, format!("inspect container {id}")))?;
         let id = container.image.clone().unwrap_or_default();
         let name = container.config.as_ref().and_then(|config| config.image.clone()).unwrap_or_default();
         // The name may have moved to another image since; a replica runs what its siblings run.
@@ -151,37 +174,42 @@ impl DockerTarget {
             if let Some(endpoint) = template.endpoint_of(network, &member.name) {
                 let request = NetworkConnectRequest { container: member.id.clone(), endpoint_config: Some(endpoint) };
                 engine.connect_network(network, request).await.map_err(|source| {
-                    self.error(source, format!("connect container {} to network {network}", member.name))
+                    self.engine.error(source, format!("connect container {} to network {network}", member.name))
                 })?;
             }
         }
-        self.start(engine, &member.id, &member.name).await
+        let began = Instant::now();
+        self.start(engine, &member.id, &member.name).await?;
+        self.starts.add(&member.id, &member.name, began, Some(began.elapsed()));
+        Ok(())
     }
 
     async fn create(&self, engine: &Docker, template: &Template, number: u32) -> Result<(), TargetError> {
         let template::Clone { name, body, further_networks } = template.clone_as(number);
+        let began = Instant::now();
         let options = CreateContainerOptions { name: Some(name.clone()), ..CreateContainerOptions::default() };
         let created = engine
             .create_container(Some(options), body)
             .await
-            .map_err(|source| self.error(source, format!("create container {name}")))?;
+            .map_err(|source| self.engine.error(source, format!("create container {name}")))?;
         let bring_up = async {
             for (network, endpoint) in further_networks {
                 let request = NetworkConnectRequest { container: created.id.clone(), endpoint_config: Some(endpoint) };
-                engine
-                    .connect_network(&network, request)
-                    .await
-                    .map_err(|source| self.error(source, format!("connect container {name} to network {network}")))?;
+                engine.connect_network(&network, request).await.map_err(|source| {
+                    self.engine.error(source, format!("connect container {name} to network {network}"))
+                })?;
             }
             self.start(engine, &created.id, &name).await
         };
         let result = bring_up.await;
         if result.is_err() {
-            // Never started, so nothing is lost; where this fails too, the next call starts it.
-            let options = RemoveContainerOptions { force: true, ..RemoveContainerOptions::default() };
-            if let Err(error) = engine.remove_container(&created.id, Some(options)).await {
+            // Never started, so nothing is lost; where this fails too, the next call starts it. Not by force: another
+            // scaler may have started it.
+            if let Err(error) = engine.remove_container(&created.id, None::<RemoveContainerOptions>).await {
                 tracing::warn!(%error, container = name, "a container that did not start could not be removed");
             }
+        } else {
+            self.starts.add(&created.id, &name, began, None);
         }
         result
     }
@@ -192,7 +220,7 @@ impl DockerTarget {
                 tracing::info!(container = name, "started");
                 Ok(())
             }
-            Err(source) => Err(self.error(source, format!("start container {name}"))),
+            Err(source) => Err(self.engine.error(source, format!("start container {name}"))),
         }
     }
 
@@ -202,6 +230,7 @@ impl DockerTarget {
         let (id, name) = (member.id.clone(), member.name.clone());
         let watch = Arc::clone(&self.watch);
         lock(&watch).begin_stop(&id);
+        self.starts.forget(&id);
         self.background.spawn(async move {
             let result = match gone_is_well(engine.stop_container(&id, None::<StopContainerOptions>).await) {
                 Ok(()) => gone_is_well(engine.remove_container(&id, None::<RemoveContainerOptions>).await),
@@ -214,46 +243,28 @@ impl DockerTarget {
             lock(&watch).end_stop(&id);
         });
     }
-
-    fn error(&self, source: Error, operation: impl Into<String>) -> TargetError {
-        let engine = format!("docker engine at {}", self.address());
-        match source {
-            Error::DockerResponseServerError { .. } => {
-                TargetError::Failed { engine, operation: operation.into(), source: Box::new(source) }
-            }
-            source => TargetError::Unreachable { engine, source: Box::new(source) },
-        }
-    }
-
-    fn address(&self) -> String {
-        let default = || std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
-        self.host.clone().unwrap_or_else(default)
-    }
 }
 
 impl ScaleTarget for DockerTarget {
     fn replicas(&self) -> BoxFuture<'_, Result<Replicas, TargetError>> {
-        async move {
-            let engine = self.engine().await?;
-            let members = self.members(engine).await?;
-            if members.is_empty() {
-                return Err(TargetError::NotFound(format!(
-                    "service {} of project {} has no container; start it once with docker compose up --detach {}",
-                    self.service, self.project, self.service
-                )));
-            }
-            Ok(select::count_up(&members))
-        }
-        .boxed()
+        self.count().boxed()
     }
 
     fn scale_to(&self, desired: Replicas) -> BoxFuture<'_, Result<(), TargetError>> {
         self.scale(desired).boxed()
     }
+
+    fn ready(&self) -> Option<Replicas> {
+        *lock(&self.ready)
+    }
+
+    fn take_starts(&self) -> Vec<Duration> {
+        self.starts.take()
+    }
 }
 
-fn lock(watch: &Mutex<Watch>) -> MutexGuard<'_, Watch> {
-    watch.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A container that is already stopped (304), gone (404) or being removed (409) is what was wanted.

@@ -27,6 +27,8 @@ pub(crate) struct Member {
     /// `com.docker.compose.container-number`.
     pub(crate) number: u32,
     pub(crate) life: Life,
+    /// Whether it runs and, where it has a health check, is healthy.
+    pub(crate) ready: bool,
     /// Networks that it is connected to.
     pub(crate) networks: HashSet<String>,
     pub(crate) config_hash: Option<String>,
@@ -83,11 +85,13 @@ pub(crate) fn members(
         let Some(id) = container.id else { continue };
         let name = container.names.unwrap_or_default().into_iter().next().unwrap_or_default();
         let life = if stopping.contains(&id) { Life::Leaving } else { life(container.state) };
+        let runs = container.state == Some(State::RUNNING);
         members.push(Member {
             id,
             name: name.trim_start_matches('/').to_owned(),
             number: label(NUMBER_LABEL).and_then(|number| number.parse().ok()).unwrap_or(0),
             life,
+            ready: life == Life::Up && runs && passes_check(container.status.as_deref()),
             networks: container
                 .network_settings
                 .and_then(|settings| settings.networks)
@@ -109,6 +113,11 @@ pub(crate) fn members(
 /// Returns how many members are up.
 pub(crate) fn count_up(members: &[Member]) -> u32 {
     u32::try_from(members.iter().filter(|member| member.life == Life::Up).count()).unwrap_or(u32::MAX)
+}
+
+/// Returns how many members could serve.
+pub(crate) fn count_ready(members: &[Member]) -> u32 {
+    u32::try_from(members.iter().filter(|member| member.ready).count()).unwrap_or(u32::MAX)
 }
 
 /// Returns what brings the members to `desired` that are up. Stopped members of the same configuration are started
@@ -155,6 +164,12 @@ pub(crate) fn plan<'m>(
 pub(crate) fn filters(project: &str, service: &str) -> HashMap<String, Vec<String>> {
     let labels = vec![format!("{PROJECT_LABEL}={project}"), format!("{SERVICE_LABEL}={service}")];
     HashMap::from([("label".to_owned(), labels)])
+}
+
+/// Returns whether the health check is passed, by the status in the engine's words, such as `Up 3 seconds (healthy)`. One
+/// without a health check passes.
+fn passes_check(status: Option<&str>) -> bool {
+    status.is_none_or(|status| !["(health: starting)", "(unhealthy)"].iter().any(|words| status.ends_with(words)))
 }
 
 fn life(state: Option<State>) -> Life {
@@ -233,6 +248,24 @@ mod tests {
         assert_eq!((numbers(&start), create, first_number, template.number), (vec![2, 3], 2, 10, 1));
         let Plan::Up { start, create, .. } = plan(&found, 2, "shop", "web").unwrap() else { panic!() };
         assert_eq!((numbers(&start), create), (vec![2], 0));
+    }
+
+    #[test]
+    fn ready_is_running_and_not_failing_its_check() {
+        let cases = [
+            (State::RUNNING, "Up 3 seconds", true),
+            (State::RUNNING, "Up 3 seconds (healthy)", true),
+            (State::RUNNING, "Up 3 seconds (health: starting)", false),
+            (State::RUNNING, "Up 3 minutes (unhealthy)", false),
+            (State::PAUSED, "Up 3 minutes (Paused)", false),
+            (State::RESTARTING, "Restarting (1) 2 seconds ago", false),
+            (State::EXITED, "Exited (0) 2 seconds ago", false),
+        ];
+        for (state, status, ready) in cases {
+            let container = ContainerSummary { status: Some(status.to_owned()), ..container(1, state, &[]) };
+            assert_eq!(count_ready(&members_of(vec![container])), u32::from(ready), "{status}");
+        }
+        assert_eq!(count_ready(&members_of(vec![container(9, State::RUNNING, &[])])), 0, "being stopped");
     }
 
     #[test]
