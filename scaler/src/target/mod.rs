@@ -73,6 +73,9 @@ pub enum TargetError {
     /// Others are at work on the workload; trying again later helps.
     #[error("{0}")]
     Busy(String),
+    /// The replicas that were started last did not get ready, so no more are started for a while.
+    #[error("{0}")]
+    NeverReady(String),
 }
 
 impl TargetError {
@@ -84,6 +87,7 @@ impl TargetError {
             Self::NotFound(_) => "target_not_found",
             Self::NotScalable(_) => "target_not_scalable",
             Self::Busy(_) => "target_busy",
+            Self::NeverReady(_) => "target_never_ready",
         }
     }
 }

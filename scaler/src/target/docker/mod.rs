@@ -4,6 +4,7 @@
 //! I/O. Only containers of the project and service are ever touched. Stops are graceful, side by side, and go on behind
 //! the call; what is being stopped no longer counts.
 
+mod backoff;
 mod progress;
 mod select;
 mod starts;
@@ -33,6 +34,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::target::ScaleTarget;
 use crate::target::TargetError;
+use crate::target::docker::backoff::Held;
 use crate::target::docker::select::Member;
 use crate::target::docker::select::Plan;
 use crate::target::docker::starts::Starts;
@@ -124,6 +126,7 @@ impl DockerTarget {
                 Ok(())
             }
             Plan::Up { start, create, first_number, template } => {
+                self.check_backoff()?;
                 self.check_quiet()?;
                 let template = self.template(engine, &template.id, desired).await?;
                 let result = async {
@@ -140,6 +143,16 @@ impl DockerTarget {
                 result
             }
         }
+    }
+
+    fn check_backoff(&self) -> Result<(), TargetError> {
+        let Some(Held { failures, last, again_in }) = self.starts.held() else { return Ok(()) };
+        Err(TargetError::NeverReady(format!(
+            "the last {failures} containers started for service {} of project {} did not get ready: {last}; the next is started in {} s",
+            self.service,
+            self.project,
+            again_in.as_secs() + 1
+        )))
     }
 
     fn check_quiet(&self) -> Result<(), TargetError> {

@@ -14,6 +14,8 @@ use bollard::errors::Error;
 use bollard::query_parameters::InspectContainerOptions;
 use tokio_util::task::TaskTracker;
 
+use crate::target::docker::backoff::Backoff;
+use crate::target::docker::backoff::Held;
 use crate::target::docker::progress::Look;
 use crate::target::docker::progress::News;
 use crate::target::docker::progress::Started;
@@ -37,13 +39,16 @@ pub(crate) struct Starts {
 struct State {
     pending: Vec<Started>,
     took: Vec<Duration>,
+    backoff: Backoff,
     watching: bool,
 }
 
 impl Starts {
     /// Notes a container that was started; see [`Started::new`].
     pub(crate) fn add(&self, id: &str, name: &str, at: Instant, again: Option<Duration>) {
-        self.lock().pending.push(Started::new(id.to_owned(), name.to_owned(), at, again));
+        let mut state = self.lock();
+        state.pending.retain(|replica| replica.id != id);
+        state.pending.push(Started::new(id.to_owned(), name.to_owned(), at, again));
     }
 
     /// Notes that a container is being stopped: it does not fail any more.
@@ -54,6 +59,11 @@ impl Starts {
     /// Returns how long replicas took, of those that became ready since the last call.
     pub(crate) fn take(&self) -> Vec<Duration> {
         std::mem::take(&mut self.lock().took)
+    }
+
+    /// Returns what keeps a start back now: the last that were started did not get ready.
+    pub(crate) fn held(&self) -> Option<Held> {
+        self.lock().backoff.held(Instant::now())
     }
 
     /// Sees to it that a task watches what there is to watch. It ends with the last replica, or when `background` is
@@ -97,7 +107,14 @@ impl Starts {
     fn look(&self, id: &str, look: Option<&Look>) {
         let mut state = self.lock();
         let Some(at) = state.pending.iter().position(|replica| replica.id == id) else { return };
-        let News { took, failure, over, .. } = state.pending[at].look(look, PATIENCE, Instant::now());
+        let now = Instant::now();
+        let News { took, proven, failure, over } = state.pending[at].look(look, PATIENCE, now);
+        if proven {
+            state.backoff.proven();
+        }
+        if let Some(failure) = &failure {
+            state.backoff.failed(failure.clone(), now);
+        }
         if over {
             state.pending.swap_remove(at);
         }
