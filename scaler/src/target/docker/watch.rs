@@ -64,6 +64,7 @@ mod tests {
             id: id.to_owned(),
             name: String::new(),
             number: 1,
+            made: false,
             life,
             ready: life == Life::Up,
             networks: HashSet::new(),
