@@ -182,8 +182,8 @@ fn what_is_not_done_yet_is_said() {
     );
     assert_eq!(found.len(), 5, "{found:#?}");
     assert!(
-        findings(&format!("  target: {{swarm: {{service: web}}}}\n  maxReplicas: 3\n{METRIC}"))[0]
-            .contains("swarm: is not supported")
+        findings(&format!("  target: {{kubernetes: {{name: web}}}}\n  maxReplicas: 3\n{METRIC}"))[0]
+            .contains("kubernetes: is not supported")
     );
 }
 

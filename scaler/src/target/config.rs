@@ -14,7 +14,7 @@ use crate::rule::Check;
 pub struct TargetSpec {
     docker: Option<DockerSpec>,
     dry_run: Option<DryRunSpec>,
-    swarm: Option<Value>,
+    swarm: Option<SwarmSpec>,
     kubernetes: Option<Value>,
 }
 
@@ -25,6 +25,12 @@ struct DockerSpec {
     project: Option<String>,
     service: Option<String>,
     label: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SwarmSpec {
+    service: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,6 +56,11 @@ pub enum TargetConfig {
         /// Its value.
         value: String,
     },
+    /// A replicated service of Docker Swarm.
+    Swarm {
+        /// The service's name.
+        service: String,
+    },
     /// Nothing: what would be done is logged.
     DryRun {
         /// Replicas that it pretends to have at the start.
@@ -61,30 +72,39 @@ impl TargetSpec {
     /// Returns the checked target; `None` where it is unusable, which is then among the findings.
     pub(crate) fn check(self, min_replicas: Replicas, check: &mut Check<'_>) -> Option<TargetConfig> {
         let Self { docker, dry_run, swarm, kubernetes } = self;
-        for (name, given) in [("swarm", swarm.is_some()), ("kubernetes", kubernetes.is_some())] {
-            if given {
-                check.not_yet(format!("spec.target.{name}"), "use docker (a Compose service) or dryRun");
-            }
+        if kubernetes.is_some() {
+            check.not_yet("spec.target.kubernetes", "use docker, swarm or dryRun");
         }
-        let unsupported = swarm.is_some() || kubernetes.is_some();
-        match (docker, dry_run) {
-            (Some(docker), None) if !unsupported => docker.check(check),
-            (None, Some(DryRunSpec { replicas })) if !unsupported => {
-                Some(TargetConfig::DryRun { replicas: replicas.unwrap_or(min_replicas) })
-            }
-            (None, None) if unsupported => None,
-            (None, None) => {
+        let given = [docker.is_some(), dry_run.is_some(), swarm.is_some(), kubernetes.is_some()];
+        if given.into_iter().filter(|given| *given).count() > 1 {
+            check.add("spec.target", "names several targets; a rule scales one");
+            return None;
+        }
+        if let Some(docker) = docker {
+            return docker.check(check);
+        }
+        if let Some(SwarmSpec { service }) = swarm {
+            let service = check.required_text("spec.target.swarm.service", service)?;
+            // It becomes part of an address.
+            if !service.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)) {
                 check.add(
-                    "spec.target",
-                    "names no target; use docker: {project, service}, docker: {label: name=value} or dryRun: {}",
+                    "spec.target.swarm.service",
+                    format!("is {service:?}; a Swarm service's name has letters, digits, and _ . -"),
                 );
-                None
+                return None;
             }
-            (Some(_), _) | (_, Some(_)) => {
-                check.add("spec.target", "names several targets; a rule scales one");
-                None
-            }
+            return Some(TargetConfig::Swarm { service });
         }
+        if let Some(DryRunSpec { replicas }) = dry_run {
+            return Some(TargetConfig::DryRun { replicas: replicas.unwrap_or(min_replicas) });
+        }
+        if kubernetes.is_none() {
+            check.add(
+                "spec.target",
+                "names no target; use docker: {project, service}, docker: {label: name=value}, swarm: {service} or dryRun: {}",
+            );
+        }
+        None
     }
 }
 
@@ -119,18 +139,19 @@ impl TargetConfig {
     /// Returns a name of the workload that only one rule may scale; `None` where each rule has its own.
     pub fn exclusive(&self) -> Option<String> {
         match self {
-            Self::Docker { .. } | Self::Labelled { .. } => Some(self.to_string()),
+            Self::Docker { .. } | Self::Labelled { .. } | Self::Swarm { .. } => Some(self.to_string()),
             Self::DryRun { .. } => None,
         }
     }
 }
 
 impl fmt::Display for TargetConfig {
-    /// Writes a short name: `docker:project/service`, `docker:label=value` or `dryRun`.
+    /// Writes a short name: `docker:project/service`, `docker:label=value`, `swarm:service` or `dryRun`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Docker { project, service } => write!(f, "docker:{project}/{service}"),
             Self::Labelled { key, value } => write!(f, "docker:{key}={value}"),
+            Self::Swarm { service } => write!(f, "swarm:{service}"),
             Self::DryRun { .. } => f.write_str("dryRun"),
         }
     }
@@ -154,6 +175,7 @@ mod tests {
             ("docker: {project: shop, service: web}", "docker:shop/web", true),
             ("docker: {label: app=web}", "docker:app=web", true),
             ("docker: {label: a.b/c=d=e}", "docker:a.b/c=d=e", true),
+            ("swarm: {service: shop_web}", "swarm:shop_web", true),
             ("dryRun: {}", "dryRun", false),
         ] {
             let config = check(target).unwrap();
@@ -173,6 +195,21 @@ mod tests {
             let found = check(&format!("docker: {{label: {label}}}")).unwrap_err();
             assert!(found[0].starts_with("spec.target.docker.label: is "), "{label}: {found:?}");
             assert!(found[0].ends_with("write name=value, such as app=web"), "{label}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_one_that_is_known() {
+        for (target, expected) in [
+            ("kubernetes: {}", "spec.target.kubernetes: is not supported in this version; use docker, swarm or dryRun"),
+            ("swarm: {}", "spec.target.swarm.service: is missing"),
+            ("swarm: {service: ' '}", "spec.target.swarm.service: is empty"),
+            ("swarm: {service: a/b}", "spec.target.swarm.service: is \"a/b\"; a Swarm service's name has"),
+            ("{}", "spec.target: names no target; use docker"),
+            ("{swarm: {service: a}, dryRun: {}}", "spec.target: names several targets"),
+        ] {
+            let found = check(target).unwrap_err();
+            assert!(found.len() == 1 && found[0].starts_with(expected), "{target}: {found:?}");
         }
     }
 }

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use crate::target::TargetError;
+use crate::target::raw;
+use crate::target::raw::Answer;
 
 /// Deadline of a request to the engine.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,15 +43,34 @@ impl Engine {
         self.client.get_or_try_init(connect).await.map_err(|source| self.error(source, "answer with its version"))
     }
 
+    /// Asks for JSON that is kept as it is, in the engine's own version of the API: a GET of `path`, or a POST where there
+    /// is a body.
+    ///
+    /// # Errors
+    /// [`TargetError::Unreachable`] where the engine does not answer.
+    pub(crate) async fn raw(&self, path: &str, body: Option<&Value>) -> Result<Answer, TargetError> {
+        let version = self.client().await?.version().await;
+        let version = version.map_err(|source| self.error(source, "answer with its version"))?;
+        let version = version.api_version.map_or_else(String::new, |version| format!("/v{version}"));
+        raw::request(&self.address(), &format!("{version}{path}"), body)
+            .await
+            .map_err(|source| TargetError::Unreachable { engine: self.name(), source: Box::new(source) })
+    }
+
     /// Returns what a failed request means for a target: the engine is away, or it could not do `operation`.
     pub(crate) fn error(&self, source: Error, operation: impl Into<String>) -> TargetError {
-        let engine = format!("docker engine at {}", self.address());
+        let engine = self.name();
         match source {
             Error::DockerResponseServerError { .. } => {
                 TargetError::Failed { engine, operation: operation.into(), source: Box::new(source) }
             }
             source => TargetError::Unreachable { engine, source: Box::new(source) },
         }
+    }
+
+    /// Returns what errors call the engine.
+    pub(crate) fn name(&self) -> String {
+        format!("docker engine at {}", self.address())
     }
 
     fn address(&self) -> String {

@@ -6,6 +6,8 @@ pub mod docker;
 pub mod dry_run;
 mod engine;
 mod moment;
+mod raw;
+pub mod swarm;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ pub use crate::target::config::TargetSpec;
 
 use crate::target::docker::DockerTarget;
 use crate::target::dry_run::DryRunTarget;
+use crate::target::swarm::SwarmTarget;
 
 /// One workload whose replicas can be read and set.
 pub trait ScaleTarget: fmt::Debug + Send + Sync {
@@ -103,6 +106,7 @@ pub fn connect(config: &TargetConfig, background: &TaskTracker) -> Arc<dyn Scale
         TargetConfig::Labelled { key, value } => {
             Arc::new(DockerTarget::labelled(key.clone(), value.clone(), None, background.clone()))
         }
+        TargetConfig::Swarm { service } => Arc::new(SwarmTarget::new(service.clone(), None)),
         TargetConfig::DryRun { replicas } => Arc::new(DryRunTarget::new(*replicas)),
     }
 }
