@@ -143,6 +143,15 @@ async fn plain_containers_with_a_label_are_scaled_and_strangers_are_not() {
     assert!(error.to_string().contains("set minReplicas to 2"), "{error}");
     assert_eq!(states(&docker, LABEL), set(&["cptp running", "cptp-b running"]));
 
+    // Together they are, and come back with the networks that each had.
+    after.scale_to(0).await.unwrap();
+    settle(&background).await;
+    assert_eq!(states(&docker, LABEL), set(&["cptp exited", "cptp-b exited"]));
+    after.scale_to(2).await.unwrap();
+    assert_eq!(states(&docker, LABEL), set(&["cptp running", "cptp-b running"]));
+    let networks = "{{range $name, $network := .NetworkSettings.Networks}}{{$name}} {{end}}";
+    assert_eq!([inspect(&docker, networks, "cptp"), inspect(&docker, networks, "cptp-b")], ["cptestplainnet", "none"]);
+
     // What the engine would remove is not stopped for good.
     run(&["--name", "cptpshort", "--label", "cptest.app=short", "--rm", "--network", "none"]);
     let short = target("short");

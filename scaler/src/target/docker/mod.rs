@@ -67,9 +67,9 @@ pub struct DockerTarget {
 }
 
 impl DockerTarget {
-    /// Returns the target of a Compose service; nothing is connected to yet. `host` is an address in the form of DOCKER_HOST; where absent,
-    /// DOCKER_HOST or the default socket is used. `background` keeps the stops, and what watches the new replicas until they
-    /// are ready, which ends when it is closed.
+    /// Returns the target of a Compose service; nothing is connected to yet. `host` is an address in the form of
+    /// DOCKER_HOST; where absent, DOCKER_HOST or the default socket is used. `background` keeps the stops, and what watches
+    /// the new replicas until they are ready, which ends when it is closed.
     ///
     /// While others stop members, as `docker compose down` does, nothing is started until it has been quiet for 30 s.
     pub fn new(project: String, service: String, host: Option<String>, background: TaskTracker) -> Self {
@@ -210,15 +210,15 @@ impl DockerTarget {
         Ok(Template::new(container, &self.group, image))
     }
 
-    /// Starts a stopped member, first connected to the networks that an interrupted creation may have left out.
+    /// Starts a stopped member; one that was made here is first connected to the networks that an interrupted creation
+    /// may have left out.
     async fn start_again(&self, engine: &Docker, member: &Member, template: &Template) -> Result<(), TargetError> {
-        for network in template.network_names().filter(|network| !member.networks.contains(*network)) {
-            if let Some(endpoint) = template.endpoint_of(network, &member.name) {
-                let request = NetworkConnectRequest { container: member.id.clone(), endpoint_config: Some(endpoint) };
-                engine.connect_network(network, request).await.map_err(|source| {
-                    self.engine.error(source, format!("connect container {} to network {network}", member.name))
-                })?;
-            }
+        let endpoints = if member.made { template.endpoints(&member.name) } else { Vec::new() };
+        for (network, endpoint) in endpoints.into_iter().filter(|(network, _)| !member.networks.contains(network)) {
+            let request = NetworkConnectRequest { container: member.id.clone(), endpoint_config: Some(endpoint) };
+            engine.connect_network(&network, request).await.map_err(|source| {
+                self.engine.error(source, format!("connect container {} to network {network}", member.name))
+            })?;
         }
         let began = Instant::now();
         self.start(engine, &member.id, &member.name).await?;

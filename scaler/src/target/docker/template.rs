@@ -78,14 +78,21 @@ impl Template {
         Ok(Mould { template: self, name_prefix })
     }
 
-    /// Returns the endpoint settings for a member with this `name` on one of the template's networks.
-    pub(crate) fn endpoint_of(&self, network: &str, name: &str) -> Option<EndpointSettings> {
-        self.networks.get(network).map(|endpoint| self.endpoint(endpoint, name))
+    /// Returns the networks of a member with this `name`, in their order.
+    pub(crate) fn endpoints(&self, name: &str) -> Vec<(String, EndpointSettings)> {
+        let mut networks: Vec<(String, EndpointSettings)> = self
+            .networks
+            .iter()
+            // The engine's own network is joined by its mode alone, and takes no aliases.
+            .filter(|(network, _)| !(self.network_mode() == "default" && *network == "bridge"))
+            .map(|(network, endpoint)| (network.clone(), self.endpoint(endpoint, name)))
+            .collect();
+        networks.sort_by(|(a, _), (b, _)| a.cmp(b));
+        networks
     }
 
-    /// Returns the names of the template's networks.
-    pub(crate) fn network_names(&self) -> impl Iterator<Item = &String> {
-        self.networks.keys()
+    fn network_mode(&self) -> &str {
+        self.host_config.network_mode.as_deref().unwrap_or_default()
     }
 
     fn body(&self, number: u32, networks: Vec<(String, EndpointSettings)>) -> ContainerCreateBody {
@@ -144,15 +151,8 @@ impl Mould<'_> {
     pub(crate) fn clone_as(&self, number: u32) -> Clone {
         let template = self.template;
         let name = format!("{}{number}", self.name_prefix);
-        let mode = template.host_config.network_mode.as_deref().unwrap_or_default();
-        let mut networks: Vec<(String, EndpointSettings)> = template
-            .networks
-            .iter()
-            // The engine's own network is joined by its mode alone, and takes no aliases.
-            .filter(|(network, _)| !(mode == "default" && *network == "bridge"))
-            .map(|(network, endpoint)| (network.clone(), template.endpoint(endpoint, &name)))
-            .collect();
-        networks.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mode = template.network_mode();
+        let networks = template.endpoints(&name);
         // "host", "none" and "container:ID" are no networks to connect to.
         let joinable = mode == "default" || networks.iter().any(|(network, _)| network == mode);
         // Before API 1.44 one network only may be named at creation: the one of the network mode.
