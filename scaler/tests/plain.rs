@@ -176,3 +176,76 @@ async fn plain_containers_with_a_label_are_scaled_and_strangers_are_not() {
     docker.cli(&[&["rm", "--force"], &all[..]].concat()).unwrap();
     docker.cli(&["network", "rm", "cptestplainnet"]).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clone_is_what_its_template_is() {
+    let docker = engine().await;
+    docker.build_image("cloudpulse-test/sleeper:rich", SLEEPER).unwrap();
+    let rich = [
+        "--label=cptest.app=rich",
+        "--init",
+        "--network=none",
+        "--env=COLOUR=blue",
+        "--memory=64m",
+        "--memory-swap=128m",
+        "--memory-reservation=32m",
+        "--cpus=0.5",
+        "--cpu-shares=77",
+        "--cpuset-cpus=0",
+        "--pids-limit=50",
+        "--blkio-weight=300",
+        "--oom-score-adj=10",
+        "--ulimit=nofile=100:200",
+        "--sysctl=kernel.msgmax=65536",
+        "--shm-size=2m",
+        "--tmpfs=/scratch:size=1m",
+        "--mount=type=volume,source=cptestrich,target=/data",
+        "--mount=type=tmpfs,target=/more,tmpfs-size=1048576",
+        "--volume=/tmp:/host:ro",
+        "--cap-add=NET_ADMIN",
+        "--cap-drop=ALL",
+        "--security-opt=no-new-privileges",
+        "--read-only",
+        "--user=7:8",
+        "--group-add=9",
+        "--workdir=/data",
+        "--add-host=far:192.0.2.1",
+        "--dns=192.0.2.2",
+        "--dns-search=example",
+        "--dns-option=timeout:1",
+        "--restart=on-failure:3",
+        "--stop-signal=SIGINT",
+        "--stop-timeout=2",
+        "--health-cmd=/main x",
+        "--health-interval=31s",
+        "--health-retries=4",
+        "--log-driver=json-file",
+        "--log-opt=max-size=1m",
+        "--ipc=private",
+        "--uts=host",
+        "--expose=8080",
+        "--tty",
+        "--interactive",
+    ];
+    docker
+        .cli(&[&["run", "--detach", "--name", "cptestrich"], &rich[..], &["cloudpulse-test/sleeper:rich"]].concat())
+        .unwrap();
+    let host = Some(docker.address().to_owned());
+    let target = DockerTarget::labelled("cptest.app".to_owned(), "rich".to_owned(), host, TaskTracker::new());
+    target.scale_to(2).await.unwrap();
+    let read = |container: &str| {
+        let text = docker.cli(&["inspect", container]).unwrap();
+        let mut all: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let mut config = all[0]["Config"].take();
+        // Each has its own id as host name.
+        let hostname = config["Hostname"].take();
+        assert!(all[0]["Id"].as_str().unwrap().starts_with(hostname.as_str().unwrap()));
+        config["Labels"].as_object_mut().unwrap().remove("cloudpulse.io/replica-number");
+        (config, all[0]["HostConfig"].take())
+    };
+    let ((first, first_host), (second, second_host)) = (read("cptestrich"), read("cptestrich-2"));
+    assert_eq!(first, second);
+    assert_eq!(first_host, second_host);
+    docker.cli(&["rm", "--force", "cptestrich", "cptestrich-2"]).unwrap();
+    docker.cli(&["volume", "rm", "cptestrich"]).unwrap();
+}
