@@ -1,8 +1,13 @@
-//! What is scaled. A target is one file and three lines here: a field of [`TargetSpec`], a variant of [`TargetConfig`] and
-//! an arm of [`connect`]; the compiler names the ones forgotten.
+//! What is scaled. A target is one file here, a field of [`TargetSpec`], a variant of [`TargetConfig`] and an arm of
+//! [`connect`]; the compiler names the ones forgotten.
 
+mod config;
 pub mod docker;
 pub mod dry_run;
+mod engine;
+mod moment;
+mod raw;
+pub mod swarm;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,13 +15,14 @@ use std::time::Duration;
 
 use cloudpulse_policy::Replicas;
 use futures_util::future::BoxFuture;
-use serde::Deserialize;
-use serde_yaml::Value;
 use tokio_util::task::TaskTracker;
 
-use crate::rule::Check;
+pub use crate::target::config::TargetConfig;
+pub use crate::target::config::TargetSpec;
+
 use crate::target::docker::DockerTarget;
 use crate::target::dry_run::DryRunTarget;
+use crate::target::swarm::SwarmTarget;
 
 /// One workload whose replicas can be read and set.
 pub trait ScaleTarget: fmt::Debug + Send + Sync {
@@ -71,6 +77,9 @@ pub enum TargetError {
     /// Others are at work on the workload; trying again later helps.
     #[error("{0}")]
     Busy(String),
+    /// The replicas that were started last did not get ready, so no more are started for a while.
+    #[error("{0}")]
+    NeverReady(String),
 }
 
 impl TargetError {
@@ -82,98 +91,7 @@ impl TargetError {
             Self::NotFound(_) => "target_not_found",
             Self::NotScalable(_) => "target_not_scalable",
             Self::Busy(_) => "target_busy",
-        }
-    }
-}
-
-/// `target` in a rule file: exactly one of the fields.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TargetSpec {
-    docker: Option<DockerSpec>,
-    dry_run: Option<DryRunSpec>,
-    swarm: Option<Value>,
-    kubernetes: Option<Value>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct DockerSpec {
-    project: Option<String>,
-    service: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct DryRunSpec {
-    replicas: Option<Replicas>,
-}
-
-/// A checked target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TargetConfig {
-    /// A service of a Docker Compose project on one engine.
-    Docker {
-        /// The project's name.
-        project: String,
-        /// The service's name.
-        service: String,
-    },
-    /// Nothing: what would be done is logged.
-    DryRun {
-        /// Replicas that it pretends to have at the start.
-        replicas: Replicas,
-    },
-}
-
-impl TargetSpec {
-    /// Returns the checked target; `None` where it is unusable, which is then among the findings.
-    pub(crate) fn check(self, min_replicas: Replicas, check: &mut Check<'_>) -> Option<TargetConfig> {
-        let Self { docker, dry_run, swarm, kubernetes } = self;
-        for (name, given) in [("swarm", swarm.is_some()), ("kubernetes", kubernetes.is_some())] {
-            if given {
-                check.not_yet(format!("spec.target.{name}"), "use docker (a Compose service) or dryRun");
-            }
-        }
-        let unsupported = swarm.is_some() || kubernetes.is_some();
-        match (docker, dry_run) {
-            (Some(DockerSpec { project, service }), None) if !unsupported => {
-                let project = check.required_text("spec.target.docker.project", project);
-                let service = check.required_text("spec.target.docker.service", service);
-                Some(TargetConfig::Docker { project: project?, service: service? })
-            }
-            (None, Some(DryRunSpec { replicas })) if !unsupported => {
-                Some(TargetConfig::DryRun { replicas: replicas.unwrap_or(min_replicas) })
-            }
-            (None, None) if unsupported => None,
-            (None, None) => {
-                check.add("spec.target", "names no target; use docker: {project, service} or dryRun: {}");
-                None
-            }
-            (Some(_), _) | (_, Some(_)) => {
-                check.add("spec.target", "names several targets; a rule scales one");
-                None
-            }
-        }
-    }
-}
-
-impl TargetConfig {
-    /// Returns a name of the workload that only one rule may scale; `None` where each rule has its own.
-    pub fn exclusive(&self) -> Option<String> {
-        match self {
-            Self::Docker { .. } => Some(self.to_string()),
-            Self::DryRun { .. } => None,
-        }
-    }
-}
-
-impl fmt::Display for TargetConfig {
-    /// Writes a short name: `docker:project/service` or `dryRun`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Docker { project, service } => write!(f, "docker:{project}/{service}"),
-            Self::DryRun { .. } => f.write_str("dryRun"),
+            Self::NeverReady(_) => "target_never_ready",
         }
     }
 }
@@ -185,6 +103,10 @@ pub fn connect(config: &TargetConfig, background: &TaskTracker) -> Arc<dyn Scale
         TargetConfig::Docker { project, service } => {
             Arc::new(DockerTarget::new(project.clone(), service.clone(), None, background.clone()))
         }
+        TargetConfig::Labelled { key, value } => {
+            Arc::new(DockerTarget::labelled(key.clone(), value.clone(), None, background.clone()))
+        }
+        TargetConfig::Swarm { service } => Arc::new(SwarmTarget::new(service.clone(), None)),
         TargetConfig::DryRun { replicas } => Arc::new(DryRunTarget::new(*replicas)),
     }
 }

@@ -1,10 +1,16 @@
-//! A service of a Docker Compose project, scaled by cloning its containers so that Compose takes them for its own.
+//! A service of a Docker Compose project, scaled by cloning its containers so that Compose takes them for its own, or
+//! plain containers with one label.
 //!
-//! `select` says which containers are members and what has to be done, `template` how a clone looks; here is the engine's
-//! I/O. Only containers of the project and service are ever touched. Stops are graceful, side by side, and go on behind
-//! the call; what is being stopped no longer counts.
+//! `group` says how the two differ, `select` which containers are members and what has to be done, `template` how a clone
+//! looks; here is the engine's I/O. Only containers of the group are ever touched. Stops are graceful, side by side, and
+//! go on behind the call; what is being stopped no longer counts. At zero one container stays, stopped, to be started and
+//! cloned again.
 
+mod backoff;
+mod group;
+mod progress;
 mod select;
+mod starts;
 mod template;
 mod watch;
 
@@ -27,42 +33,64 @@ use bollard::query_parameters::StopContainerOptions;
 use cloudpulse_policy::Replicas;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::sync::OnceCell;
+use futures_util::future::join_all;
 use tokio_util::task::TaskTracker;
 
 use crate::target::ScaleTarget;
 use crate::target::TargetError;
+use crate::target::docker::backoff::Held;
+use crate::target::docker::group::Group;
 use crate::target::docker::select::Member;
 use crate::target::docker::select::Plan;
+use crate::target::docker::starts::Starts;
 use crate::target::docker::template::Template;
 use crate::target::docker::watch::Watch;
+use crate::target::engine::Engine;
 
-/// Deadline of a request to the engine.
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// Deadline of a graceful stop: no service is given longer to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3600);
 /// After others stopped a member: longer than Compose takes from one stop to the next with its grace period of 10 s.
 const QUIET: Duration = Duration::from_secs(30);
+/// Names of strangers that are passed over in one call.
+const MAX_SKIPPED: u32 = 10;
 
-/// A Compose service on one engine.
+/// A Compose service, or plain containers with one label, on one engine.
 #[derive(Debug)]
 pub struct DockerTarget {
-    project: String,
-    service: String,
-    host: Option<String>,
-    engine: OnceCell<Docker>,
+    group: Group,
+    engine: Engine,
     watch: Arc<Mutex<Watch>>,
+    starts: Arc<Starts>,
+    ready: Mutex<Option<Replicas>>,
     quiet: Duration,
     background: TaskTracker,
 }
 
 impl DockerTarget {
-    /// Returns the target; nothing is connected to yet. `host` is an address in the form of DOCKER_HOST; where absent,
-    /// DOCKER_HOST or the default socket is used. `background` keeps the stops.
+    /// Returns the target of a Compose service; nothing is connected to yet. `host` is an address in the form of
+    /// DOCKER_HOST; where absent, DOCKER_HOST or the default socket is used. `background` keeps the stops, and what watches
+    /// the new replicas until they are ready, which ends when it is closed.
     ///
     /// While others stop members, as `docker compose down` does, nothing is started until it has been quiet for 30 s.
     pub fn new(project: String, service: String, host: Option<String>, background: TaskTracker) -> Self {
-        Self { project, service, host, engine: OnceCell::new(), watch: Arc::default(), quiet: QUIET, background }
+        Self::of(Group::Compose { project, service }, host, background)
+    }
+
+    /// Returns the target of all plain containers that have the label `key` with this `value`; the rest as [`Self::new`].
+    pub fn labelled(key: String, value: String, host: Option<String>, background: TaskTracker) -> Self {
+        Self::of(Group::Labelled { key, value }, host, background)
+    }
+
+    fn of(group: Group, host: Option<String>, background: TaskTracker) -> Self {
+        Self {
+            group,
+            engine: Engine::new(host),
+            watch: Arc::default(),
+            starts: Arc::default(),
+            ready: Mutex::default(),
+            quiet: QUIET,
+            background,
+        }
     }
 
     /// Returns the target with another time of quiet than 30 s.
@@ -71,119 +99,162 @@ impl DockerTarget {
         Self { quiet, ..self }
     }
 
-    /// Returns the client, after the first use with the engine's version.
-    async fn engine(&self) -> Result<&Docker, TargetError> {
-        let connect = || async {
-            let client = match &self.host {
-                Some(host) => Docker::connect_with_host(host),
-                None => Docker::connect_with_defaults(),
-            };
-            client?.with_timeout(TIMEOUT).negotiate_version().await
-        };
-        self.engine.get_or_try_init(connect).await.map_err(|source| self.error(source, "answer with its version"))
-    }
-
     async fn members(&self, engine: &Docker) -> Result<Vec<Member>, TargetError> {
-        let filters = Some(select::filters(&self.project, &self.service));
+        let filters = Some(self.group.filters());
         let options = ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
-        let containers =
-            engine.list_containers(Some(options)).await.map_err(|source| self.error(source, "list containers"))?;
+        let containers = engine
+            .list_containers(Some(options))
+            .await
+            .map_err(|source| self.engine.error(source, "list containers"))?;
         let mut watch = lock(&self.watch);
-        let members = select::members(containers, &self.project, &self.service, &watch.stopping())?;
+        let members = select::members(containers, &self.group, &watch.stopping())?;
         watch.look(&members, Instant::now());
+        drop(watch);
+        self.starts.watch(engine, &self.background);
         Ok(members)
     }
 
+    async fn count(&self) -> Result<Replicas, TargetError> {
+        // What was ready at an earlier look is not known now.
+        *lock(&self.ready) = None;
+        let members = self.members(self.engine.client().await?).await?;
+        if members.is_empty() {
+            return Err(self.group.absent());
+        }
+        *lock(&self.ready) = Some(select::count_ready(&members));
+        Ok(select::count_up(&members))
+    }
+
     async fn scale(&self, desired: Replicas) -> Result<(), TargetError> {
-        let engine = self.engine().await?;
+        let engine = self.engine.client().await?;
         let members = self.members(engine).await?;
-        match select::plan(&members, desired, &self.project, &self.service)? {
+        match select::plan(&members, desired, &self.group)? {
             Plan::Nothing => Ok(()),
-            Plan::Down { stop } => {
-                for member in stop {
-                    self.stop(engine, member);
-                }
-                Ok(())
-            }
+            Plan::Down { remove, keep } => self.stop(engine, &remove, &keep).await,
             Plan::Up { start, create, first_number, template } => {
+                self.check_backoff()?;
                 self.check_quiet()?;
-                let template = self.template(engine, &template.id, desired).await?;
-                for member in start {
-                    self.start_again(engine, member, &template).await?;
-                }
-                for number in (first_number..).take(create as usize) {
-                    self.create(engine, &template, number).await?;
-                }
-                Ok(())
+                let template = self.template(engine, &template.id).await?;
+                let result = self.start_and_create(engine, &template, &start, desired, (first_number, create)).await;
+                self.starts.watch(engine, &self.background);
+                result
             }
         }
+    }
+
+    async fn start_and_create(
+        &self,
+        engine: &Docker,
+        template: &Template,
+        start: &[&Member],
+        desired: Replicas,
+        (first_number, create): (u32, u32),
+    ) -> Result<(), TargetError> {
+        let mould = if create > 0 { Some(template.mould(desired)?) } else { None };
+        for member in start {
+            self.start_again(engine, member, template).await?;
+        }
+        let Some(mould) = mould else { return Ok(()) };
+        let (mut number, mut created, mut skipped) = (first_number, 0, 0);
+        while created < create {
+            match self.create(engine, mould.clone_as(number)).await? {
+                Created::Yes => created += 1,
+                Created::NameTaken if skipped < MAX_SKIPPED && !self.is_member(engine, number).await? => skipped += 1,
+                Created::NameTaken => {
+                    return Err(TargetError::Busy(format!(
+                        "replica {number} of {} was just made by someone else; it is looked at anew",
+                        self.group
+                    )));
+                }
+            }
+            number = number.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    async fn is_member(&self, engine: &Docker, number: u32) -> Result<bool, TargetError> {
+        Ok(self.members(engine).await?.iter().any(|member| member.number == number))
+    }
+
+    fn check_backoff(&self) -> Result<(), TargetError> {
+        let Some(Held { failures, last, again_in }) = self.starts.held() else { return Ok(()) };
+        Err(TargetError::NeverReady(format!(
+            "the last {failures} containers started for {} did not get ready: {last}; the next is started in {} s",
+            self.group,
+            again_in.as_secs() + 1
+        )))
     }
 
     fn check_quiet(&self) -> Result<(), TargetError> {
         match lock(&self.watch).disturbed(self.quiet, Instant::now()) {
             None => Ok(()),
             Some(ago) => Err(TargetError::Busy(format!(
-                "a container of service {} of project {} was stopped by someone else {} s ago; none is started until it has been quiet for {} s",
-                self.service,
-                self.project,
+                "a container of {} was stopped by someone else {} s ago; none is started until it has been quiet for {} s",
+                self.group,
                 ago.as_secs(),
                 self.quiet.as_secs()
             ))),
         }
     }
 
-    async fn template(&self, engine: &Docker, id: &str, desired: Replicas) -> Result<Template, TargetError> {
+    async fn template(&self, engine: &Docker, id: &str) -> Result<Template, TargetError> {
         let container = engine
             .inspect_container(id, None::<InspectContainerOptions>)
             .await
-            .map_err(|source| self.error(source, format!("inspect container {id}")))?;
+            .map_err(|source| self.engine.error(source, format!("inspect container {id}")))?;
         let id = container.image.clone().unwrap_or_default();
         let name = container.config.as_ref().and_then(|config| config.image.clone()).unwrap_or_default();
         // The name may have moved to another image since; a replica runs what its siblings run.
         let current = engine.inspect_image(&name).await.ok().and_then(|image| image.id);
         let image = if current.is_some_and(|current| current == id) || id.is_empty() { name } else { id };
-        Template::new(container, &self.project, &self.service, image, desired)
+        Ok(Template::new(container, &self.group, image))
     }
 
-    /// Starts a stopped member, first connected to the networks that an interrupted creation may have left out.
+    /// Starts a stopped member; one that was made here is first connected to the networks that an interrupted creation
+    /// may have left out.
     async fn start_again(&self, engine: &Docker, member: &Member, template: &Template) -> Result<(), TargetError> {
-        for network in template.network_names().filter(|network| !member.networks.contains(*network)) {
-            if let Some(endpoint) = template.endpoint_of(network, &member.name) {
-                let request = NetworkConnectRequest { container: member.id.clone(), endpoint_config: Some(endpoint) };
-                engine.connect_network(network, request).await.map_err(|source| {
-                    self.error(source, format!("connect container {} to network {network}", member.name))
-                })?;
-            }
+        let endpoints = if member.made { template.endpoints(&member.name) } else { Vec::new() };
+        for (network, endpoint) in endpoints.into_iter().filter(|(network, _)| !member.networks.contains(network)) {
+            let request = NetworkConnectRequest { container: member.id.clone(), endpoint_config: Some(endpoint) };
+            engine.connect_network(&network, request).await.map_err(|source| {
+                self.engine.error(source, format!("connect container {} to network {network}", member.name))
+            })?;
         }
-        self.start(engine, &member.id, &member.name).await
+        let began = Instant::now();
+        self.start(engine, &member.id, &member.name).await?;
+        self.starts.add(&member.id, &member.name, began, Some(began.elapsed()));
+        Ok(())
     }
 
-    async fn create(&self, engine: &Docker, template: &Template, number: u32) -> Result<(), TargetError> {
-        let template::Clone { name, body, further_networks } = template.clone_as(number);
+    async fn create(&self, engine: &Docker, clone: template::Clone) -> Result<Created, TargetError> {
+        let template::Clone { name, body, further_networks } = clone;
+        let began = Instant::now();
         let options = CreateContainerOptions { name: Some(name.clone()), ..CreateContainerOptions::default() };
-        let created = engine
-            .create_container(Some(options), body)
-            .await
-            .map_err(|source| self.error(source, format!("create container {name}")))?;
+        let created = match engine.create_container(Some(options), body).await {
+            Ok(created) => created,
+            Err(Error::DockerResponseServerError { status_code: 409, .. }) => return Ok(Created::NameTaken),
+            Err(source) => return Err(self.engine.error(source, format!("create container {name}"))),
+        };
         let bring_up = async {
             for (network, endpoint) in further_networks {
                 let request = NetworkConnectRequest { container: created.id.clone(), endpoint_config: Some(endpoint) };
-                engine
-                    .connect_network(&network, request)
-                    .await
-                    .map_err(|source| self.error(source, format!("connect container {name} to network {network}")))?;
+                engine.connect_network(&network, request).await.map_err(|source| {
+                    self.engine.error(source, format!("connect container {name} to network {network}"))
+                })?;
             }
             self.start(engine, &created.id, &name).await
         };
         let result = bring_up.await;
         if result.is_err() {
-            // Never started, so nothing is lost; where this fails too, the next call starts it.
-            let options = RemoveContainerOptions { force: true, ..RemoveContainerOptions::default() };
-            if let Err(error) = engine.remove_container(&created.id, Some(options)).await {
+            // Never started, so nothing is lost; where this fails too, the next call starts it. Not by force: another
+            // scaler may have started it.
+            if let Err(error) = engine.remove_container(&created.id, None::<RemoveContainerOptions>).await {
                 tracing::warn!(%error, container = name, "a container that did not start could not be removed");
             }
+        } else {
+            self.starts.add(&created.id, &name, began, None);
         }
-        result
+        result.map(|()| Created::Yes)
     }
 
     async fn start(&self, engine: &Docker, id: &str, name: &str) -> Result<(), TargetError> {
@@ -192,68 +263,81 @@ impl DockerTarget {
                 tracing::info!(container = name, "started");
                 Ok(())
             }
-            Err(source) => Err(self.error(source, format!("start container {name}"))),
+            Err(source) => Err(self.engine.error(source, format!("start container {name}"))),
         }
     }
 
-    /// Stops a member with its own signal and grace period, then removes it, both behind the call.
-    fn stop(&self, engine: &Docker, member: &Member) {
+    /// Stops members with their own signals and grace periods, all behind the call: `remove`, which are then removed, and
+    /// after them `keep`.
+    ///
+    /// # Errors
+    /// [`TargetError::NotScalable`] where the engine would remove one of `keep` by itself; nothing is stopped then.
+    async fn stop(&self, engine: &Docker, remove: &[&Member], keep: &[&Member]) -> Result<(), TargetError> {
+        for member in keep {
+            if self.template(engine, &member.id).await?.vanishes() {
+                return Err(TargetError::NotScalable(format!(
+                    "container {} of {} was started with --rm, so it would be gone once stopped and nothing could be started again; start it without --rm, or set minReplicas to 1",
+                    member.name, self.group
+                )));
+            }
+        }
         let engine = engine.clone().with_timeout(STOP_TIMEOUT);
-        let (id, name) = (member.id.clone(), member.name.clone());
-        let watch = Arc::clone(&self.watch);
-        lock(&watch).begin_stop(&id);
+        let stop = |member: &&Member, removed: bool| {
+            lock(&self.watch).begin_stop(&member.id);
+            self.starts.forget(&member.id);
+            stop_one(engine.clone(), (*member).clone(), removed, Arc::clone(&self.watch))
+        };
+        let first: Vec<_> = remove.iter().map(|member| stop(member, true)).collect();
+        let then: Vec<_> = keep.iter().map(|member| stop(member, false)).collect();
         self.background.spawn(async move {
-            let result = match gone_is_well(engine.stop_container(&id, None::<StopContainerOptions>).await) {
-                Ok(()) => gone_is_well(engine.remove_container(&id, None::<RemoveContainerOptions>).await),
-                failed => failed,
-            };
-            match result {
-                Ok(()) => tracing::info!(container = name, "stopped and removed"),
-                Err(error) => tracing::warn!(%error, container = name, "could not be stopped and removed"),
-            }
-            lock(&watch).end_stop(&id);
+            join_all(first).await;
+            join_all(then).await;
         });
+        Ok(())
     }
+}
 
-    fn error(&self, source: Error, operation: impl Into<String>) -> TargetError {
-        let engine = format!("docker engine at {}", self.address());
-        match source {
-            Error::DockerResponseServerError { .. } => {
-                TargetError::Failed { engine, operation: operation.into(), source: Box::new(source) }
-            }
-            source => TargetError::Unreachable { engine, source: Box::new(source) },
-        }
-    }
+/// What came of a creation.
+enum Created {
+    /// There is one more.
+    Yes,
+    /// Another container has the name.
+    NameTaken,
+}
 
-    fn address(&self) -> String {
-        let default = || std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
-        self.host.clone().unwrap_or_else(default)
+async fn stop_one(engine: Docker, member: Member, removed: bool, watch: Arc<Mutex<Watch>>) {
+    let Member { id, name, .. } = member;
+    let result = match gone_is_well(engine.stop_container(&id, None::<StopContainerOptions>).await) {
+        Ok(()) if removed => gone_is_well(engine.remove_container(&id, None::<RemoveContainerOptions>).await),
+        result => result,
+    };
+    match result {
+        Ok(()) => tracing::info!(container = name, removed, "stopped"),
+        Err(error) => tracing::warn!(%error, container = name, "could not be stopped and removed"),
     }
+    lock(&watch).end_stop(&id);
 }
 
 impl ScaleTarget for DockerTarget {
     fn replicas(&self) -> BoxFuture<'_, Result<Replicas, TargetError>> {
-        async move {
-            let engine = self.engine().await?;
-            let members = self.members(engine).await?;
-            if members.is_empty() {
-                return Err(TargetError::NotFound(format!(
-                    "service {} of project {} has no container; start it once with docker compose up --detach {}",
-                    self.service, self.project, self.service
-                )));
-            }
-            Ok(select::count_up(&members))
-        }
-        .boxed()
+        self.count().boxed()
     }
 
     fn scale_to(&self, desired: Replicas) -> BoxFuture<'_, Result<(), TargetError>> {
         self.scale(desired).boxed()
     }
+
+    fn ready(&self) -> Option<Replicas> {
+        *lock(&self.ready)
+    }
+
+    fn take_starts(&self) -> Vec<Duration> {
+        self.starts.take()
+    }
 }
 
-fn lock(watch: &Mutex<Watch>) -> MutexGuard<'_, Watch> {
-    watch.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A container that is already stopped (304), gone (404) or being removed (409) is what was wanted.

@@ -1,6 +1,6 @@
-//! From one container of a service to the request that makes another one, such that Compose takes it for its own. Pure.
+//! From one container of a group to the request that makes another one, such that Compose takes it for its own. Pure.
 //!
-//! What differs between two replicas is the number label, the name, the aliases that hold the name, the addresses, and a
+//! What differs between two replicas is the number labels, the name, the aliases that hold the name, the addresses, and a
 //! host name that is the container's id. All else is copied.
 
 use std::collections::HashMap;
@@ -14,23 +14,29 @@ use bollard::models::NetworkingConfig;
 use bollard::models::PortBinding;
 
 use crate::target::TargetError;
-use crate::target::docker::select::NUMBER_LABEL;
-use crate::target::docker::select::REPLACE_LABEL;
+use crate::target::docker::group::Group;
+use crate::target::docker::group::SHORT_ID;
 
-/// Length of the id that Docker gives as host name and alias.
-const SHORT_ID: usize = 12;
+const REPLACE_LABEL: &str = "com.docker.compose.replace";
 
 /// A container that can be cloned.
 #[derive(Debug)]
 pub(crate) struct Template {
+    group: Group,
     id: String,
     name: String,
-    /// What stands before the number in the names: `shop-web-` or `shop_web_`.
-    name_prefix: String,
     config: ContainerConfig,
     host_config: HostConfig,
     image: String,
     networks: HashMap<String, EndpointSettings>,
+}
+
+/// Makes the clones of a template.
+#[derive(Debug)]
+pub(crate) struct Mould<'t> {
+    template: &'t Template,
+    /// What stands before the number in the names: `shop-web-` or `shop_web_`.
+    name_prefix: String,
 }
 
 /// A new container: the request that creates it, and the networks to connect it to before its start.
@@ -43,68 +49,56 @@ pub(crate) struct Clone {
 
 impl Template {
     /// Returns the template that an inspected container is. `image` names the image that it runs.
-    ///
-    /// # Errors
-    /// [`TargetError::NotScalable`] where it has a fixed name or a single fixed host port, or more replicas are desired
-    /// than its range of host ports holds.
-    pub(crate) fn new(
-        container: ContainerInspectResponse,
-        project: &str,
-        service: &str,
-        image: String,
-        desired: u32,
-    ) -> Result<Self, TargetError> {
-        let name = container.name.unwrap_or_default().trim_start_matches('/').to_owned();
-        let name_prefix = name_prefix(&name, project, service).ok_or_else(|| {
-            TargetError::NotScalable(format!(
-                "service {service} of project {project} has the fixed container_name {name}, so it can have one replica only; remove container_name"
-            ))
-        })?;
-        let host_config = container.host_config.unwrap_or_default();
-        check_ports(&host_config, project, service, desired)?;
-        Ok(Self {
+    pub(crate) fn new(container: ContainerInspectResponse, group: &Group, image: String) -> Self {
+        Self {
+            group: group.clone(),
             id: container.id.unwrap_or_default(),
-            name,
-            name_prefix,
+            name: container.name.unwrap_or_default().trim_start_matches('/').to_owned(),
             config: container.config.unwrap_or_default(),
-            host_config,
+            host_config: container.host_config.unwrap_or_default(),
             image,
             networks: container.network_settings.and_then(|settings| settings.networks).unwrap_or_default(),
-        })
+        }
     }
 
-    /// Returns the container with `number`.
-    pub(crate) fn clone_as(&self, number: u32) -> Clone {
-        let name = format!("{}{number}", self.name_prefix);
-        let mut networks: Vec<(String, EndpointSettings)> =
-            self.networks.iter().map(|(network, endpoint)| (network.clone(), self.endpoint(endpoint, &name))).collect();
+    /// Returns whether the engine removes the container by itself when it is stopped (`docker run --rm`).
+    pub(crate) fn vanishes(&self) -> bool {
+        self.host_config.auto_remove == Some(true)
+    }
+
+    /// Returns what makes clones, where there can be `desired` replicas.
+    ///
+    /// # Errors
+    /// [`TargetError::NotScalable`] where the service has a fixed name or a single fixed host port, or more replicas are
+    /// desired than its range of host ports holds.
+    pub(crate) fn mould(&self, desired: u32) -> Result<Mould<'_>, TargetError> {
+        let number = self.config.labels.as_ref().map_or(1, |labels| self.group.number(labels));
+        let name_prefix = self.group.name_prefix(&self.name, number)?;
+        check_ports(&self.host_config, &self.group, desired)?;
+        Ok(Mould { template: self, name_prefix })
+    }
+
+    /// Returns the networks of a member with this `name`, in their order.
+    pub(crate) fn endpoints(&self, name: &str) -> Vec<(String, EndpointSettings)> {
+        let mut networks: Vec<(String, EndpointSettings)> = self
+            .networks
+            .iter()
+            // The engine's own network is joined by its mode alone, and takes no aliases.
+            .filter(|(network, _)| !(self.network_mode() == "default" && *network == "bridge"))
+            .map(|(network, endpoint)| (network.clone(), self.endpoint(endpoint, name)))
+            .collect();
         networks.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let mode = self.host_config.network_mode.as_deref().unwrap_or_default();
-        // "host", "none" and "container:ID" are no networks to connect to.
-        let joinable = networks.iter().any(|(network, _)| network == mode) && !matches!(mode, "host" | "none");
-        // Before API 1.44 one network only may be named at creation: the one of the network mode.
-        let (first, further_networks) = if joinable {
-            networks.into_iter().partition(|(network, _)| network == mode)
-        } else {
-            (Vec::new(), Vec::new())
-        };
-        Clone { name, body: self.body(number, first), further_networks }
+        networks
     }
 
-    /// Returns the endpoint settings for a member with this `name` on one of the template's networks.
-    pub(crate) fn endpoint_of(&self, network: &str, name: &str) -> Option<EndpointSettings> {
-        self.networks.get(network).map(|endpoint| self.endpoint(endpoint, name))
-    }
-
-    /// Returns the names of the template's networks.
-    pub(crate) fn network_names(&self) -> impl Iterator<Item = &String> {
-        self.networks.keys()
+    fn network_mode(&self) -> &str {
+        self.host_config.network_mode.as_deref().unwrap_or_default()
     }
 
     fn body(&self, number: u32, networks: Vec<(String, EndpointSettings)>) -> ContainerCreateBody {
         let config = self.config.clone();
         let mut labels = config.labels.unwrap_or_default();
-        labels.insert(NUMBER_LABEL.to_owned(), number.to_string());
+        self.group.set_number(&mut labels, number);
         labels.remove(REPLACE_LABEL);
         ContainerCreateBody {
             hostname: config.hostname.filter(|hostname| !self.id.starts_with(hostname.as_str())),
@@ -152,21 +146,27 @@ impl Template {
     }
 }
 
-/// Returns what stands before the number in the name that Compose gives, with its hyphens or (version 1) underscores;
-/// `None` where the name is not of that form. While Compose replaces a container, an id stands before its name.
-fn name_prefix(name: &str, project: &str, service: &str) -> Option<String> {
-    let replacing =
-        name.split_once('_').filter(|(id, _)| id.len() == SHORT_ID && id.bytes().all(|b| b.is_ascii_hexdigit()));
-    let name = replacing.map_or(name, |(_, rest)| rest);
-    ['-', '_'].into_iter().find_map(|separator| {
-        let prefix = format!("{project}{separator}{service}{separator}");
-        let number = name.strip_prefix(&prefix)?;
-        (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(prefix)
-    })
+impl Mould<'_> {
+    /// Returns the container with `number`.
+    pub(crate) fn clone_as(&self, number: u32) -> Clone {
+        let template = self.template;
+        let name = format!("{}{number}", self.name_prefix);
+        let mode = template.network_mode();
+        let networks = template.endpoints(&name);
+        // "host", "none" and "container:ID" are no networks to connect to.
+        let joinable = mode == "default" || networks.iter().any(|(network, _)| network == mode);
+        // Before API 1.44 one network only may be named at creation: the one of the network mode.
+        let (first, further_networks) = if joinable && !matches!(mode, "host" | "none") {
+            networks.into_iter().partition(|(network, _)| network == mode)
+        } else {
+            (Vec::new(), Vec::new())
+        };
+        Clone { name, body: template.body(number, first), further_networks }
+    }
 }
 
 /// A host port can be bound once: a single one allows one replica, a range as many as it holds, a random one any number.
-fn check_ports(host_config: &HostConfig, project: &str, service: &str, desired: u32) -> Result<(), TargetError> {
+fn check_ports(host_config: &HostConfig, group: &Group, desired: u32) -> Result<(), TargetError> {
     for (container_port, bindings) in host_config.port_bindings.iter().flatten() {
         for PortBinding { host_port, .. } in bindings.iter().flatten() {
             let Some(room) = host_port.as_deref().and_then(port_room) else { continue };
@@ -174,7 +174,7 @@ fn check_ports(host_config: &HostConfig, project: &str, service: &str, desired: 
                 let host_port = host_port.as_deref().unwrap_or_default();
                 let what = if room == 1 { "the single fixed host port" } else { "the host ports" };
                 return Err(TargetError::NotScalable(format!(
-                    "service {service} of project {project} publishes {container_port} on {what} {host_port}, so it can have {room} replica(s) but {desired} are desired; publish a range or no fixed port"
+                    "{group} publishes {container_port} on {what} {host_port}, so it can have {room} replica(s) but {desired} are desired; publish a range or no fixed port"
                 )));
             }
         }
@@ -195,6 +195,8 @@ mod tests {
     use bollard::models::NetworkSettings;
 
     use super::*;
+    use crate::target::docker::group::NUMBER_LABEL;
+    use crate::target::docker::group::REPLICA_LABEL;
 
     const ID: &str = "0123456789abcdef0123456789abcdef";
 
@@ -236,16 +238,18 @@ mod tests {
         }
     }
 
-    fn template(container: ContainerInspectResponse, desired: u32) -> Result<Template, TargetError> {
-        Template::new(container, "shop", "web", "image".to_owned(), desired)
+    fn template(container: ContainerInspectResponse) -> Template {
+        let group = Group::Compose { project: "shop".to_owned(), service: "web".to_owned() };
+        Template::new(container, &group, "image".to_owned())
     }
 
     #[test]
     fn a_clone_differs_in_number_name_and_addresses_only() {
-        let clone = template(inspected("shop-web-1"), 3).unwrap().clone_as(7);
+        let clone = template(inspected("shop-web-1")).mould(3).unwrap().clone_as(7);
         assert_eq!(clone.name, "shop-web-7");
         let labels = clone.body.labels.unwrap();
         assert_eq!((labels[NUMBER_LABEL].as_str(), labels["own"].as_str()), ("7", "kept"));
+        assert_eq!(labels[REPLICA_LABEL], "7");
         assert!(!labels.contains_key(REPLACE_LABEL));
         assert_eq!((clone.body.hostname, clone.body.env), (None, Some(vec!["A=b".to_owned()])));
         assert_eq!(clone.body.host_config.unwrap().init, Some(true));
@@ -263,7 +267,7 @@ mod tests {
     fn a_chosen_host_name_stays() {
         let mut container = inspected("shop-web-1");
         container.config.as_mut().unwrap().hostname = Some("web.example".to_owned());
-        assert_eq!(template(container, 2).unwrap().clone_as(2).body.hostname.as_deref(), Some("web.example"));
+        assert_eq!(template(container).mould(2).unwrap().clone_as(2).body.hostname.as_deref(), Some("web.example"));
     }
 
     #[test]
@@ -272,19 +276,27 @@ mod tests {
         container.host_config.as_mut().unwrap().network_mode = Some("host".to_owned());
         let networks = HashMap::from([("host".to_owned(), EndpointSettings::default())]);
         container.network_settings.as_mut().unwrap().networks = Some(networks);
-        let clone = template(container, 2).unwrap().clone_as(2);
+        let clone = template(container).mould(2).unwrap().clone_as(2);
         assert_eq!((clone.body.networking_config, clone.further_networks.len()), (None, 0));
     }
 
     #[test]
-    fn names_of_both_compose_versions_are_known() {
-        assert_eq!(name_prefix("shop-web-1", "shop", "web").as_deref(), Some("shop-web-"));
-        assert_eq!(name_prefix("shop_web_12", "shop", "web").as_deref(), Some("shop_web_"));
-        assert_eq!(name_prefix("0123456789ab_shop-web-1", "shop", "web").as_deref(), Some("shop-web-"));
-        for fixed in ["web", "shop-web", "shop-web-", "shop-web-one", "other-web-1", "my-web-1"] {
-            assert_eq!(name_prefix(fixed, "shop", "web"), None, "{fixed}");
-        }
-        let error = template(inspected("storefront"), 2).unwrap_err().to_string();
+    fn a_plain_container_on_the_engine_s_own_network_keeps_the_others() {
+        let mut container = inspected("web");
+        container.host_config.as_mut().unwrap().network_mode = Some("default".to_owned());
+        let networks = ["bridge", "back"].map(|network| (network.to_owned(), EndpointSettings::default()));
+        container.network_settings.as_mut().unwrap().networks = Some(HashMap::from(networks));
+        let group = Group::Labelled { key: "app".to_owned(), value: "web".to_owned() };
+        let clone = Template::new(container, &group, "image".to_owned()).mould(2).unwrap().clone_as(2);
+        assert_eq!((clone.name.as_str(), clone.body.networking_config), ("web-2", None));
+        let further: Vec<&str> = clone.further_networks.iter().map(|(network, _)| network.as_str()).collect();
+        assert_eq!(further, ["back"]);
+        assert_eq!(clone.body.labels.unwrap()[REPLICA_LABEL], "2");
+    }
+
+    #[test]
+    fn a_fixed_name_has_no_clones() {
+        let error = template(inspected("storefront")).mould(2).unwrap_err().to_string();
         assert!(error.contains("fixed container_name storefront"), "{error}");
     }
 
@@ -295,9 +307,10 @@ mod tests {
             let binding = PortBinding { host_ip: None, host_port: Some(host_port.to_owned()) };
             let bindings = HashMap::from([("80/tcp".to_owned(), Some(vec![binding]))]);
             container.host_config.as_mut().unwrap().port_bindings = Some(bindings);
-            assert!(template(container.clone(), allowed.min(1000)).is_ok(), "{host_port}");
+            let template = template(container);
+            assert!(template.mould(allowed.min(1000)).is_ok(), "{host_port}");
             if allowed < u32::MAX {
-                let error = template(container, allowed + 1).unwrap_err().to_string();
+                let error = template.mould(allowed + 1).unwrap_err().to_string();
                 assert!(error.contains("80/tcp on the") && error.contains(host_port), "{error}");
             }
         }

@@ -60,7 +60,16 @@ mod tests {
     const QUIET: Duration = Duration::from_secs(30);
 
     fn member(id: &str, life: Life) -> Member {
-        Member { id: id.to_owned(), name: String::new(), number: 1, life, networks: HashSet::new(), config_hash: None }
+        Member {
+            id: id.to_owned(),
+            name: String::new(),
+            number: 1,
+            made: false,
+            life,
+            ready: life == Life::Up,
+            networks: HashSet::new(),
+            config_hash: None,
+        }
     }
 
     #[test]
