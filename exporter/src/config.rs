@@ -1,5 +1,6 @@
 //! Command line and environment → [`Config`]. Flags are node_exporter's, where it has the same.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
@@ -30,7 +31,7 @@ pub struct Config {
     pub node_id: String,
     /// Names of the collectors that run.
     pub collectors: Vec<&'static str>,
-    /// Which devices and mounts are exported.
+    /// Which devices, mounts and containers are exported.
     pub filters: Filters,
     /// Where the filesystems of the host are mounted.
     pub roots: Roots,
@@ -38,9 +39,34 @@ pub struct Config {
     pub log: LogArgs,
 }
 
-/// Which devices and mounts are exported.
+/// Labels of containers that are exported by default: those of Docker Compose by which its services are told apart.
+const CONTAINER_LABELS: &str =
+    "com.docker.compose.project,com.docker.compose.service,com.docker.compose.container-number";
+
+/// Which containers are exported, and what is said of them.
+#[derive(Debug, Clone)]
+pub struct Containers {
+    /// Paths of their cgroups, such as `/docker/<id>`.
+    pub ids: Filter,
+    /// Socket of the engine that knows their names, as this process sees it: empty for none, `/run/docker.sock` of the host
+    /// when absent.
+    pub socket: Option<PathBuf>,
+    /// Labels of the engine that are exported, as it calls them.
+    pub labels: Vec<String>,
+}
+
+impl Default for Containers {
+    fn default() -> Self {
+        let labels = CONTAINER_LABELS.split(',').map(str::to_owned).collect();
+        Self { ids: Filter::default(), socket: None, labels }
+    }
+}
+
+/// Which devices, mounts and containers are exported.
 #[derive(Debug, Clone)]
 pub struct Filters {
+    /// Of the collector container.
+    pub containers: Containers,
     /// Devices of the collector netdev.
     pub net_devices: Filter,
     /// Devices of the collector diskstats.
@@ -56,6 +82,7 @@ impl Default for Filters {
         // The constants are regular expressions; the tests would not pass otherwise.
         let without = |pattern: &str| Filter { include: None, exclude: Regex::new(pattern).ok() };
         Self {
+            containers: Containers::default(),
             net_devices: Filter::default(),
             disks: without(DISKS_EXCLUDE),
             mount_points: without(MOUNT_POINTS_EXCLUDE),
@@ -107,6 +134,35 @@ struct Arguments {
 
 #[derive(Debug, clap::Args)]
 struct FilterArguments {
+    /// Containers to export by the path of their cgroup, such as `^/docker/`, all others being left out.
+    #[arg(long = "collector.container.id-include", env = "COLLECTOR_CONTAINER_ID_INCLUDE", value_name = "REGEX")]
+    container_include: Option<Regex>,
+    /// Containers to leave out by the path of their cgroup.
+    #[arg(
+        long = "collector.container.id-exclude",
+        env = "COLLECTOR_CONTAINER_ID_EXCLUDE",
+        value_name = "REGEX",
+        conflicts_with = "container_include"
+    )]
+    container_exclude: Option<Regex>,
+    /// Socket of Docker, or of what speaks its API, to ask for names, images and labels of containers; /run/docker.sock of
+    /// the host by default. Empty to ask nobody: containers then have the path of their cgroup as their only label. Whoever
+    /// may use this socket is as good as root; the exporter only lists containers.
+    #[arg(
+        long = "collector.container.docker-socket",
+        env = "COLLECTOR_CONTAINER_DOCKER_SOCKET",
+        value_name = "PATH",
+        value_parser = clap::builder::OsStringValueParser::new()
+    )]
+    container_socket: Option<OsString>,
+    /// Labels of containers to export, as container_label_com_docker_compose_service and so on; empty for none.
+    #[arg(
+        long = "collector.container.labels",
+        env = "COLLECTOR_CONTAINER_LABELS",
+        value_name = "LABEL,...",
+        default_value = CONTAINER_LABELS
+    )]
+    container_labels: String,
     /// Network devices to export, all others being left out.
     #[arg(long = "collector.netdev.device-include", env = "COLLECTOR_NETDEV_DEVICE_INCLUDE", value_name = "REGEX")]
     net_include: Option<Regex>,
@@ -197,6 +253,10 @@ impl Config {
 impl From<FilterArguments> for Filters {
     fn from(arguments: FilterArguments) -> Self {
         let FilterArguments {
+            container_include,
+            container_exclude,
+            container_socket,
+            container_labels,
             net_include,
             net_exclude,
             disk_include,
@@ -206,7 +266,13 @@ impl From<FilterArguments> for Filters {
             type_include,
             type_exclude,
         } = arguments;
+        let labels = container_labels.split(',').map(str::trim).filter(|label| !label.is_empty());
         Self {
+            containers: Containers {
+                ids: Filter { include: container_include, exclude: container_exclude },
+                socket: container_socket.map(PathBuf::from),
+                labels: labels.map(str::to_owned).collect(),
+            },
             net_devices: Filter { include: net_include, exclude: net_exclude },
             disks: Filter { include: disk_include, exclude: Some(disk_exclude) },
             mount_points: Filter { include: mount_include, exclude: Some(mount_exclude) },
@@ -312,6 +378,16 @@ mod tests {
         {
             assert_eq!(disks.accepts(disk), accepted, "{disk}");
         }
+    }
+
+    #[test]
+    fn containers_have_compose_labels_unless_others_are_chosen() {
+        let containers = |arguments: &[&str]| parse(arguments).unwrap().filters.containers;
+        let default = containers(&[]);
+        assert_eq!((default.labels, default.socket), (Containers::default().labels, None));
+        let chosen = containers(&["--collector.container.labels=team, tier", "--collector.container.docker-socket="]);
+        assert_eq!((chosen.labels, chosen.socket), (vec!["team".to_owned(), "tier".to_owned()], Some(PathBuf::new())));
+        assert!(containers(&["--collector.container.labels="]).labels.is_empty());
     }
 
     #[test]

@@ -58,8 +58,15 @@ impl<T> Devices<T> {
     }
 
     /// Returns the values in the order of the last scrape.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> + Clone {
         self.list.iter().map(|device| &device.value)
+    }
+
+    /// Calls `change` with the name and the value of each, in the order of the last scrape.
+    pub(crate) fn for_each_named(&mut self, mut change: impl FnMut(&[u8], &mut T)) {
+        for device in &mut self.list {
+            change(&device.name, &mut device.value);
+        }
     }
 
     /// Returns the values in the order of the last scrape, to be changed.
