@@ -52,7 +52,7 @@ const KUBERNETES: [(&str, &str); 3] = [
     ("io.kubernetes.pod.name", "pod"),
     ("io.kubernetes.pod.namespace", "namespace"),
 ];
-/// How often an engine or the folders of logs are asked for a container that they do not know.
+/// How often an engine, the folders of logs or its cgroup are asked in vain for what is not known of a container.
 const TRIES: u32 = 5;
 /// Network devices of a container; it can make as many as it likes.
 const MOST_INTERFACES: usize = 64;
@@ -96,6 +96,8 @@ struct Container {
     /// Unix time.
     started: Option<u64>,
     process: Option<Process>,
+    /// Scrapes that looked for a process, or should have, and found none.
+    without_process: u32,
     network: Option<Network>,
     /// Its network is neither the machine's nor shown by another container.
     shows_network: bool,
@@ -152,8 +154,8 @@ impl Containers {
 
     /// Brings the list up to the tree, if that has changed.
     fn find(&mut self, host: &Host) -> Result<(), CollectError> {
-        let base = host.roots().sysfs.join("fs/cgroup");
         if self.tree.is_none() {
+            let base = host.roots().sysfs.join("fs/cgroup");
             let hierarchy = Hierarchy::detect(&base).ok_or(CollectError::NoData(base))?;
             let tree = Tree::new(hierarchy.root.clone());
             self.tree = Some((hierarchy, tree));
@@ -243,11 +245,14 @@ impl Containers {
             self.stale |= container.present && fate == Fate::Gone;
             container.present = fate != Fate::Gone;
             if fate != Fate::Same {
-                (container.process, container.started) = (None, None);
+                (container.process, container.started, container.without_process) = (None, None, 0);
             }
-            if container.present && container.process.is_none() {
-                let cgroup = hierarchy.root.join(path.trim_start_matches('/'));
+            if container.present && container.process.is_none() && container.looks_for_process() {
+                let cgroup = hierarchy.root.join(container.found.path.trim_start_matches('/'));
                 container.process = Process::find(&host.roots().procfs, &cgroup);
+                if container.process.is_some() {
+                    container.without_process = 0;
+                }
                 if container.started.is_none() {
                     let ticks = container.process.as_ref().and_then(Process::start_ticks);
                     let boot_time = *boot_time.get_or_insert_with(|| host.read(self.stat).ok().and_then(boot_time_of));
@@ -330,6 +335,7 @@ impl Container {
             present: false,
             started: None,
             process: None,
+            without_process: 0,
             network: None,
             shows_network: false,
             interfaces: Devices::new(),
@@ -340,6 +346,14 @@ impl Container {
 
     fn wants_name(&self) -> bool {
         self.description.is_none() && self.engine_tries < TRIES && self.found.runtime == Runtime::Engine
+    }
+
+    /// Returns whether this scrape looks for its process. One that has none, or none that can be seen from here, is not
+    /// searched for at every scrape.
+    fn looks_for_process(&mut self) -> bool {
+        let scrapes = self.without_process;
+        self.without_process = scrapes.saturating_add(1);
+        scrapes < TRIES || scrapes.is_multiple_of(16)
     }
 
     /// Makes its labels, and forgets those that were made of what was known before.
