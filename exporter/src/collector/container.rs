@@ -116,9 +116,11 @@ impl Collector for Containers {
         self.find(host)?;
         self.find_pods(host);
         self.ask();
+        // Between question and answer, so that the engine works meanwhile.
         self.read(host)?;
-        self.read_networks(host.roots().procfs.as_path());
         self.take_names();
+        // After the names: what was labelled without them is made anew.
+        self.read_networks(&host.roots().procfs);
         self.name_devices(&host.roots().sysfs);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         families::write(page, self.present(), u64::try_from(now).unwrap_or_default());
