@@ -15,6 +15,8 @@ mod pods;
 mod process;
 mod tree;
 
+use std::fmt;
+use std::fmt::{Debug, Formatter};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -59,7 +61,6 @@ const MOST_INTERFACES: usize = 64;
 /// Devices of the network that are no link to the outside, as cAdvisor leaves them out.
 const INNER_INTERFACES: [&str; 4] = ["lo", "veth", "docker", "nerdctl"];
 
-#[derive(Debug)]
 struct Containers {
     filter: Filter,
     /// `None` where no engine is to be asked.
@@ -73,8 +74,15 @@ struct Containers {
     /// The files of so many containers stay open.
     kept: usize,
     /// By path.
-    list: Devices<Option<Container>>,
+    list: Devices<Option<Box<Container>>>,
     scratch: Scratch,
+}
+
+/// By hand: what every collector can print counts as resident memory, and nobody wants all of this printed.
+impl Debug for Containers {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Containers").finish_non_exhaustive()
+    }
 }
 
 /// What is kept of a container.
@@ -151,7 +159,7 @@ impl Containers {
     }
 
     fn present(&self) -> impl Iterator<Item = &Container> + Clone {
-        self.list.iter().flatten().filter(|container| container.present)
+        self.list.iter().flatten().map(|container| &**container).filter(|container| container.present)
     }
 
     /// Brings the list up to the tree, if that has changed.
@@ -177,7 +185,7 @@ impl Containers {
         list.begin();
         for found in walk.found {
             list.entry(found.path.clone().as_bytes(), |path| {
-                filter.accepts(path).then(|| Container::new(found, hierarchy))
+                filter.accepts(path).then(|| Box::new(Container::new(found, hierarchy)))
             });
         }
         list.finish();
@@ -210,7 +218,7 @@ impl Containers {
     /// Asks the engine if there is a container that it may know.
     fn ask(&mut self) {
         let Some(names) = &mut self.names else { return };
-        if self.list.iter().flatten().any(Container::wants_name) && names.ask() {
+        if self.list.iter().flatten().any(|container| container.wants_name()) && names.ask() {
             for container in self.list.iter_mut().flatten() {
                 container.asked = true;
             }
@@ -292,25 +300,22 @@ impl Containers {
     /// machine by none: the sum over containers is then what was really sent.
     fn share_networks(&mut self, procfs: &Path) {
         let machine = Network::of_machine(procfs);
-        let mut networks: Vec<(Network, Option<u64>, usize)> = Vec::new();
+        let all: Vec<(Option<Network>, Option<u64>)> =
+            self.list.iter().flatten().map(|container| (container.network, container.started)).collect();
         for (at, container) in self.list.iter_mut().flatten().enumerate() {
-            container.shows_network = false;
-            networks.extend(container.network.map(|network| (network, container.started, at)));
-        }
-        networks.sort_unstable();
-        networks.dedup_by_key(|(network, ..)| *network);
-        let mut shown: Vec<usize> =
-            networks.iter().filter(|(network, ..)| Some(*network) != machine).map(|(.., at)| *at).collect();
-        shown.sort_unstable();
-        for (at, container) in self.list.iter_mut().flatten().enumerate() {
-            container.shows_network = shown.binary_search(&at).is_ok();
+            let (network, started) = all[at];
+            let is_first = || {
+                let others = all.iter().enumerate().filter(|(_, (of_other, _))| *of_other == network);
+                others.map(|(at, (_, started))| (*started, at)).min() == Some((started, at))
+            };
+            container.shows_network = network.is_some() && network != machine && is_first();
         }
     }
 
     /// Makes the labels of block devices that are new to their container.
     fn name_devices(&mut self, sysfs: &Path) {
         for container in self.list.iter_mut().flatten() {
-            let Container { found, description, pod, reading, .. } = container;
+            let Container { found, description, pod, reading, .. } = &mut **container;
             reading.io.for_each_named(|number, Io { labels, .. }| {
                 labels.get_or_insert_with(|| {
                     let device = device_name(sysfs, number);

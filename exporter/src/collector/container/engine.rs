@@ -97,7 +97,8 @@ fn late(error: io::Error, patience: Duration) -> EngineError {
 
 /// Returns the body of an answer that was read to its end.
 fn body(answer: &[u8]) -> Result<Cow<'_, [u8]>, EngineError> {
-    let end = memchr::memmem::find(answer, b"\r\n\r\n").ok_or(EngineError::NotHttp("no end of its header"))?;
+    let end =
+        answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or(EngineError::NotHttp("no end of its header"))?;
     let head = std::str::from_utf8(&answer[..end]).map_err(|_| EngineError::NotHttp("its header is no text"))?;
     let rest = &answer[end + 4..];
     let mut lines = head.split("\r\n");
@@ -123,7 +124,7 @@ fn body(answer: &[u8]) -> Result<Cow<'_, [u8]>, EngineError> {
 fn without_chunks(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::with_capacity(rest.len());
     loop {
-        let line = memchr::memmem::find(rest, b"\r\n")?;
+        let line = rest.windows(2).position(|two| two == b"\r\n")?;
         // What may follow a semicolon is of no use here.
         let digits = std::str::from_utf8(&rest[..line]).ok()?.split(';').next()?.trim();
         let length = usize::from_str_radix(digits, 16).ok()?;

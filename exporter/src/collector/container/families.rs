@@ -124,34 +124,34 @@ pub(super) fn write<'c, C>(page: &mut Page<'_>, containers: C, now_milliseconds:
 where
     C: Iterator<Item = &'c Container> + Clone,
 {
-    let usage = containers.clone().filter_map(|one| Some((&one.cpu_labels, one.reading.figures.cpu_usage?)));
-    family(page, CPU_USAGE, "Seconds of CPU.", Kind::Counter, usage);
+    let mut usage = containers.clone().filter_map(|one| Some((&one.cpu_labels, one.reading.figures.cpu_usage?)));
+    family(page, CPU_USAGE, "Seconds of CPU.", Kind::Counter, &mut usage);
     for Family { name, help, kind, value } in FAMILIES {
-        let samples = containers.clone().filter_map(|one| Some((&one.labels, value(&one.reading.figures)?)));
-        family(page, name, help, kind, samples);
+        let mut samples = containers.clone().filter_map(|one| Some((&one.labels, value(&one.reading.figures)?)));
+        family(page, name, help, kind, &mut samples);
     }
     for (name, help, column) in IO {
         let samples = containers.clone().flat_map(|one| one.reading.io.iter());
-        let samples = samples.filter_map(|io| Some((io.labels.as_ref()?, Number::Integer(io.counts[column]?))));
-        family(page, name, help, Kind::Counter, samples);
+        let mut samples = samples.filter_map(|io| Some((io.labels.as_ref()?, Number::Integer(io.counts[column]?))));
+        family(page, name, help, Kind::Counter, &mut samples);
     }
     for (name, help, column) in NETWORK {
         let samples = containers.clone().flat_map(|one| one.interfaces.iter().flatten());
-        let samples = samples.map(|interface| (&interface.labels, Number::Integer(interface.columns[column])));
-        family(page, name, help, Kind::Counter, samples);
+        let mut samples = samples.map(|interface| (&interface.labels, Number::Integer(interface.columns[column])));
+        family(page, name, help, Kind::Counter, &mut samples);
     }
-    let started = containers.clone().filter_map(|one| Some((&one.labels, Number::Integer(one.started?))));
-    family(page, "container_start_time_seconds", "Unix time at which it was started.", Kind::Gauge, started);
-    let seen = containers.map(|one| (&one.labels, Number::Decimal { digits: now_milliseconds, places: 3 }));
-    family(page, "container_last_seen", "Unix time at which it was last seen.", Kind::Gauge, seen);
+    let mut started = containers.clone().filter_map(|one| Some((&one.labels, Number::Integer(one.started?))));
+    family(page, "container_start_time_seconds", "Unix time at which it was started.", Kind::Gauge, &mut started);
+    let mut seen = containers.map(|one| (&one.labels, Number::Decimal { digits: now_milliseconds, places: 3 }));
+    family(page, "container_last_seen", "Unix time at which it was last seen.", Kind::Gauge, &mut seen);
 }
 
-fn family<'l>(
+fn family(
     page: &mut Page<'_>,
     name: &str,
     help: &str,
     kind: Kind,
-    samples: impl Iterator<Item = (&'l Labels, Number)>,
+    samples: &mut dyn Iterator<Item = (&Labels, Number)>,
 ) {
     let mut begun = false;
     for (labels, value) in samples {

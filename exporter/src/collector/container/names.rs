@@ -2,8 +2,8 @@
 //! known yet, and a scrape that asked waits a moment for the answer, once. An engine that hangs holds up nobody after that.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::engine::{Descriptions, EngineError, Wanted, containers};
@@ -19,13 +19,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The thread of a question has one buffer of 16 KiB.
 const STACK_BYTES: usize = 256 << 10;
 
+/// Where the thread of a question leaves the answer. A channel can do more, at 15 kB.
+type Slot = Arc<(Mutex<Option<Result<Descriptions, EngineError>>>, Condvar)>;
+
 /// Asks one engine.
 #[derive(Debug)]
 pub(super) struct Names {
     socket: PathBuf,
     wanted: Arc<[Wanted]>,
-    /// Where the answer to the open question comes.
-    answer: Option<Receiver<Result<Descriptions, EngineError>>>,
+    /// The open question, and where its answer comes.
+    question: Option<(Slot, JoinHandle<()>)>,
     /// The engine did not answer in time, and has not since.
     late: bool,
     not_before: Option<Instant>,
@@ -38,50 +41,59 @@ impl Names {
     /// Returns one that has not asked anything yet.
     pub(super) fn new(socket: PathBuf, wanted: Vec<Wanted>) -> Self {
         let wanted = wanted.into();
-        Self { socket, wanted, answer: None, late: false, not_before: None, pause: SHORTEST_PAUSE, failed: false }
+        Self { socket, wanted, question: None, late: false, not_before: None, pause: SHORTEST_PAUSE, failed: false }
     }
 
     /// Asks, unless a question is open or the last one was a moment ago. Returns whether it asked.
     pub(super) fn ask(&mut self) -> bool {
-        if self.answer.is_some() || self.not_before.is_some_and(|moment| Instant::now() < moment) {
+        if self.question.is_some() || self.not_before.is_some_and(|moment| Instant::now() < moment) {
             return false;
         }
-        let (sender, receiver) = sync_channel(1);
-        let (socket, wanted) = (self.socket.clone(), Arc::clone(&self.wanted));
+        let slot = Slot::default();
+        let (socket, wanted, to_fill) = (self.socket.clone(), Arc::clone(&self.wanted), Arc::clone(&slot));
         let ask = move || {
-            // Nobody waits any more when the program ends.
-            let _ = sender.send(containers(&socket, &wanted, DEADLINE));
+            let answer = containers(&socket, &wanted, DEADLINE);
+            *to_fill.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+            to_fill.1.notify_all();
         };
         let thread = std::thread::Builder::new().name("containers".to_owned()).stack_size(STACK_BYTES).spawn(ask);
         match thread {
-            Ok(_) => self.answer = Some(receiver),
+            Ok(thread) => self.question = Some((slot, thread)),
             Err(error) => self.fail(&error.into()),
         }
-        self.answer.is_some()
+        self.question.is_some()
     }
 
     /// Returns the answer to the open question, if there is one and it came.
     pub(super) fn answer(&mut self) -> Option<Descriptions> {
+        let (slot, thread) = self.question.as_ref()?;
         let patience = if self.late { Duration::ZERO } else { PATIENCE };
-        match self.answer.as_ref()?.recv_timeout(patience) {
-            Ok(Ok(descriptions)) => {
+        // Asked first: one that ends after this has filled the slot before.
+        let ended = thread.is_finished();
+        let (lock, filled) = &**slot;
+        let guard = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = filled.wait_timeout_while(guard, patience, |answer| answer.is_none());
+        let answer = waited.unwrap_or_else(PoisonError::into_inner).0.take();
+        match answer {
+            Some(Ok(descriptions)) => {
                 if self.failed {
                     tracing::info!(socket = %self.socket.display(), "the engine says the names of containers again");
                 }
-                (self.answer, self.late, self.failed, self.pause) = (None, false, false, SHORTEST_PAUSE);
+                (self.question, self.late, self.failed, self.pause) = (None, false, false, SHORTEST_PAUSE);
                 self.not_before = Some(Instant::now() + self.pause);
                 Some(descriptions)
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 self.fail(&error);
                 None
             }
-            Err(RecvTimeoutError::Timeout) => {
-                self.late = true;
+            // It ended without an answer, which only a fault of ours could bring about.
+            None if ended => {
+                self.fail(&std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
                 None
             }
-            Err(RecvTimeoutError::Disconnected) => {
-                self.fail(&std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
+            None => {
+                self.late = true;
                 None
             }
         }
@@ -91,7 +103,7 @@ impl Names {
         if !self.failed {
             tracing::info!(socket = %self.socket.display(), %error, "containers have no names: the engine does not say them");
         }
-        (self.answer, self.failed) = (None, true);
+        (self.question, self.failed) = (None, true);
         self.not_before = Some(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
@@ -131,7 +143,7 @@ mod tests {
             if let Some(descriptions) = names.answer() {
                 break descriptions;
             }
-            assert!(Instant::now() < deadline && names.answer.is_some());
+            assert!(Instant::now() < deadline && names.question.is_some());
             std::thread::yield_now();
         };
         assert!(descriptions.contains_key("a") && !names.late);
@@ -148,7 +160,7 @@ mod tests {
             assert_eq!(names.pause, Duration::from_secs(pause));
             names.not_before = None;
             assert!(names.ask());
-            while names.answer.is_some() {
+            while names.question.is_some() {
                 assert!(names.answer().is_none());
             }
             assert!(names.failed && !names.ask());

@@ -1,7 +1,6 @@
 //! The folders in which Kubernetes keeps logs → pod, namespace and container behind an id. Their names hold them, in the
 //! form that every kubelet writes, so that nobody needs to be asked.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 /// Entries of a folder that are read; a node has 110 pods by default.
@@ -19,10 +18,10 @@ pub(super) struct Pod {
 /// What the folders say.
 #[derive(Debug, Default)]
 pub(super) struct Logs {
-    /// Namespace and name of a pod by its uid.
-    pods: HashMap<String, (String, String)>,
-    /// Name of a container by its id.
-    containers: HashMap<String, String>,
+    /// Uid, namespace and name of each pod.
+    pods: Vec<(String, (String, String))>,
+    /// Id and name of each container.
+    containers: Vec<(String, String)>,
 }
 
 impl Logs {
@@ -40,8 +39,9 @@ impl Logs {
 
     /// Returns the pod of a container; `None` where none of this uid is known.
     pub(super) fn find(&self, uid: &str, id: &str) -> Option<Pod> {
-        let (namespace, pod) = self.pods.get(uid)?.clone();
-        Some(Pod { namespace, pod, container: self.containers.get(id).cloned().unwrap_or_default() })
+        let (_, (namespace, pod)) = self.pods.iter().find(|(known, _)| known == uid)?.clone();
+        let container = self.containers.iter().find(|(known, _)| known == id);
+        Some(Pod { namespace, pod, container: container.map(|(_, name)| name.clone()).unwrap_or_default() })
     }
 }
 

@@ -20,7 +20,7 @@ const LIST_BYTES: u64 = 1024;
 
 /// Which network namespace a process is in. Each has its own `/proc/<pid>/net/dev`, and so its inode is that of the
 /// namespace; unlike `/proc/<pid>/ns/net`, anyone may ask for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Network {
     device: u64,
     inode: u64,
