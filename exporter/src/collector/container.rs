@@ -8,6 +8,7 @@
 mod engine;
 mod families;
 mod files;
+mod labels;
 mod names;
 mod parse;
 mod path;
@@ -23,8 +24,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use cloudpulse_common::exposition::{Kind, Labels, Number, Page};
 use rustix::process::{Resource, getrlimit};
 
-use self::engine::{Description, Wanted};
-use self::files::{DESCRIPTORS, Fate, Files, Hierarchy, Scratch};
+use self::engine::Description;
+use self::files::{Fate, Files, Hierarchy, Scratch, containers_to_keep};
+use self::labels::{device_name, rendered, wanted};
 use self::names::Names;
 use self::parse::{Figures, Io, Reading};
 use self::path::{Runtime, pod_uid};
@@ -48,12 +50,6 @@ pub(super) const ENTRY: Entry = Entry {
 
 /// The socket of Docker on the host. Not in /var/run, which is an absolute link and would lead out of a mounted root.
 const DEFAULT_SOCKET: &str = "/run/docker.sock";
-/// Labels of Kubernetes as Docker carries them, and their names in the metrics of a kubelet.
-const KUBERNETES: [(&str, &str); 3] = [
-    ("io.kubernetes.container.name", "container"),
-    ("io.kubernetes.pod.name", "pod"),
-    ("io.kubernetes.pod.namespace", "namespace"),
-];
 /// How often an engine, the folders of logs or its cgroup are asked in vain for what is not known of a container.
 const TRIES: u32 = 5;
 /// Network devices of a container; it can make as many as it likes.
@@ -396,59 +392,6 @@ impl Container {
             }
         }
     }
-}
-
-fn rendered(found: &Found, description: Option<&Description>, pod: Option<&Pod>, more: &[(&str, &str)]) -> Labels {
-    let mut labels = vec![("id", &*found.path)];
-    if let Some(Description { name, image, labels: of_engine }) = description {
-        labels.extend([("name", &**name), ("image", &**image)]);
-        labels.extend(of_engine.iter().map(|(name, value)| (&**name, &**value)));
-    }
-    // Where the engine says them too, they are there already.
-    if let Some(Pod { namespace, pod, container }) = pod {
-        for (name, value) in [("container", container), ("pod", pod), ("namespace", namespace)] {
-            if !labels.iter().any(|(known, _)| *known == name) {
-                labels.push((name, value));
-            }
-        }
-    }
-    labels.extend(more);
-    Labels::new(&labels)
-}
-
-/// Returns the labels to ask the engine for, under the names that cAdvisor and the kubelet give them. Of two that
-/// Prometheus could not tell apart the first is taken.
-fn wanted(labels: &[String]) -> Vec<Wanted> {
-    let pods = KUBERNETES.iter().map(|(label, name)| ((*label).to_owned(), (*name).to_owned()));
-    let others = labels.iter().map(|label| (label.clone(), exported_name(label)));
-    let mut wanted: Vec<Wanted> = Vec::new();
-    for (label, name) in pods.chain(others) {
-        if !wanted.iter().any(|known| known.name == name) {
-            wanted.push(Wanted { label, name });
-        }
-    }
-    wanted
-}
-
-fn exported_name(label: &str) -> String {
-    let fit = |symbol: char| if symbol.is_ascii_alphanumeric() { symbol } else { '_' };
-    label.chars().fold("container_label_".to_owned(), |mut name, symbol| {
-        name.push(fit(symbol));
-        name
-    })
-}
-
-/// Returns for how many containers half of the descriptors that this process may have are enough.
-fn containers_to_keep(descriptors: u64) -> usize {
-    usize::try_from(descriptors / 2).unwrap_or(usize::MAX) / DESCRIPTORS
-}
-
-/// Returns the path of a block device; its number where it has no name.
-fn device_name(sysfs: &Path, number: &[u8]) -> String {
-    let number = String::from_utf8_lossy(number);
-    let link = std::fs::read_link(sysfs.join("dev/block").join(&*number)).ok();
-    let name = link.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
-    name.map_or_else(|| number.to_string(), |name| format!("/dev/{}", name.replace('!', "/")))
 }
 
 fn boot_time_of(stat: &[u8]) -> Option<u64> {

@@ -79,7 +79,7 @@ const VERSION_2: &[Source] = &[
 ];
 
 /// How many descriptors a container holds: its files, and the folder of its process.
-pub(super) const DESCRIPTORS: usize = VERSION_1.len() + 1;
+const DESCRIPTORS: usize = VERSION_1.len() + 1;
 const _: () = assert!(VERSION_2.len() <= VERSION_1.len());
 
 /// Where the cgroups of the machine are mounted, and in which version.
@@ -257,6 +257,11 @@ impl Files {
         }
         Ok(any)
     }
+}
+
+/// Returns for how many containers half of the descriptors that this process may have are enough.
+pub(super) fn containers_to_keep(descriptors: u64) -> usize {
+    usize::try_from(descriptors / 2).unwrap_or(usize::MAX) / DESCRIPTORS
 }
 
 /// Opens the first of `names` that is there.

@@ -215,33 +215,3 @@ fn a_pod_is_named_by_the_folders_of_its_logs() {
     std::fs::write(at(&format!("root/var/log/containers/web-7c9_shop_nginx-{ID}.log")), "").unwrap();
     labels(",container=\"nginx\"");
 }
-
-#[test]
-fn labels_have_the_names_of_cadvisor_and_of_the_kubelet() {
-    let names = |labels: &[&str]| -> Vec<String> {
-        let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
-        wanted(&labels).into_iter().skip(KUBERNETES.len()).map(|wanted| wanted.name).collect()
-    };
-    assert_eq!(
-        names(&["com.docker.compose.container-number", "tier", "tier!", "tier?"]),
-        ["container_label_com_docker_compose_container_number", "container_label_tier", "container_label_tier_"]
-    );
-    let found = Found { path: format!("/docker/{ID}"), id: ID.to_owned(), runtime: Runtime::Engine };
-    let description = Description {
-        name: "k8s_web".to_owned(),
-        image: "web:1".to_owned(),
-        labels: vec![("pod".to_owned(), "web-7c9".to_owned())],
-    };
-    let pod = Pod { namespace: "shop".to_owned(), pod: "web-7c9".to_owned(), container: String::new() };
-    let labels = rendered(&found, Some(&description), Some(&pod), &[("cpu", "total")]);
-    let path = format!("/docker/{ID}");
-    let expected = [
-        ("id", &*path),
-        ("name", "k8s_web"),
-        ("image", "web:1"),
-        ("pod", "web-7c9"),
-        ("namespace", "shop"),
-        ("cpu", "total"),
-    ];
-    assert_eq!(labels, Labels::new(&expected));
-}
