@@ -1,25 +1,19 @@
 //! Command line and environment → [`Config`]. Flags are node_exporter's, where it has the same.
 
+mod filters;
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 use cloudpulse_common::telemetry::LogArgs;
-use regex_lite::Regex;
 
 use crate::collector::COLLECTORS;
-use crate::filter::Filter;
 use crate::host::Roots;
 
-/// Mount points that are left out by default; node_exporter's.
-const MOUNT_POINTS_EXCLUDE: &str =
-    "^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)";
-/// Types of filesystem that are left out by default; node_exporter's.
-const FS_TYPES_EXCLUDE: &str = "^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|\
-    iso9660|mqueue|nsfs|overlay|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$";
-/// Disks that are left out by default: partitions, and what is no disk; node_exporter's.
-const DISKS_EXCLUDE: &str = "^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\\d+n\\d+p)\\d+$";
+use self::filters::FilterArguments;
+pub use self::filters::{Containers, Filters};
 
 /// What the exporter was asked to do.
 #[derive(Debug)]
@@ -30,38 +24,12 @@ pub struct Config {
     pub node_id: String,
     /// Names of the collectors that run.
     pub collectors: Vec<&'static str>,
-    /// Which devices and mounts are exported.
+    /// Which devices, mounts and containers are exported.
     pub filters: Filters,
     /// Where the filesystems of the host are mounted.
     pub roots: Roots,
     /// How to log.
     pub log: LogArgs,
-}
-
-/// Which devices and mounts are exported.
-#[derive(Debug, Clone)]
-pub struct Filters {
-    /// Devices of the collector netdev.
-    pub net_devices: Filter,
-    /// Devices of the collector diskstats.
-    pub disks: Filter,
-    /// Mount points of the collector filesystem.
-    pub mount_points: Filter,
-    /// Types of filesystem of the collector filesystem.
-    pub fs_types: Filter,
-}
-
-impl Default for Filters {
-    fn default() -> Self {
-        // The constants are regular expressions; the tests would not pass otherwise.
-        let without = |pattern: &str| Filter { include: None, exclude: Regex::new(pattern).ok() };
-        Self {
-            net_devices: Filter::default(),
-            disks: without(DISKS_EXCLUDE),
-            mount_points: without(MOUNT_POINTS_EXCLUDE),
-            fs_types: without(FS_TYPES_EXCLUDE),
-        }
-    }
 }
 
 /// Node metrics for Prometheus under node_exporter's names, at a fraction of its cost.
@@ -105,54 +73,6 @@ struct Arguments {
     log: LogArgs,
 }
 
-#[derive(Debug, clap::Args)]
-struct FilterArguments {
-    /// Network devices to export, all others being left out.
-    #[arg(long = "collector.netdev.device-include", env = "COLLECTOR_NETDEV_DEVICE_INCLUDE", value_name = "REGEX")]
-    net_include: Option<Regex>,
-    /// Network devices to leave out.
-    #[arg(
-        long = "collector.netdev.device-exclude",
-        env = "COLLECTOR_NETDEV_DEVICE_EXCLUDE",
-        value_name = "REGEX",
-        conflicts_with = "net_include"
-    )]
-    net_exclude: Option<Regex>,
-    /// Block devices to export, all others being left out.
-    #[arg(
-        long = "collector.diskstats.device-include",
-        env = "COLLECTOR_DISKSTATS_DEVICE_INCLUDE",
-        value_name = "REGEX"
-    )]
-    disk_include: Option<Regex>,
-    /// Block devices to leave out.
-    #[arg(long = "collector.diskstats.device-exclude", env = "COLLECTOR_DISKSTATS_DEVICE_EXCLUDE", value_name = "REGEX",
-          default_value = DISKS_EXCLUDE, conflicts_with = "disk_include")]
-    disk_exclude: Regex,
-    /// Mount points to export, all others being left out.
-    #[arg(
-        long = "collector.filesystem.mount-points-include",
-        env = "COLLECTOR_FILESYSTEM_MOUNT_POINTS_INCLUDE",
-        value_name = "REGEX"
-    )]
-    mount_include: Option<Regex>,
-    /// Mount points to leave out.
-    #[arg(long = "collector.filesystem.mount-points-exclude", env = "COLLECTOR_FILESYSTEM_MOUNT_POINTS_EXCLUDE",
-          value_name = "REGEX", default_value = MOUNT_POINTS_EXCLUDE, conflicts_with = "mount_include")]
-    mount_exclude: Regex,
-    /// Types of filesystem to export, all others being left out.
-    #[arg(
-        long = "collector.filesystem.fs-types-include",
-        env = "COLLECTOR_FILESYSTEM_FS_TYPES_INCLUDE",
-        value_name = "REGEX"
-    )]
-    type_include: Option<Regex>,
-    /// Types of filesystem to leave out.
-    #[arg(long = "collector.filesystem.fs-types-exclude", env = "COLLECTOR_FILESYSTEM_FS_TYPES_EXCLUDE",
-          value_name = "REGEX", default_value = FS_TYPES_EXCLUDE, conflicts_with = "type_include")]
-    type_exclude: Regex,
-}
-
 impl Config {
     /// Reads command line and environment of the process. Prints help, version or what is wrong, and then ends the
     /// process, as clap does: with 0, or with 2 for wrong usage.
@@ -191,27 +111,6 @@ impl Config {
             roots: Roots { procfs, sysfs, rootfs, udev_data },
             log,
         })
-    }
-}
-
-impl From<FilterArguments> for Filters {
-    fn from(arguments: FilterArguments) -> Self {
-        let FilterArguments {
-            net_include,
-            net_exclude,
-            disk_include,
-            disk_exclude,
-            mount_include,
-            mount_exclude,
-            type_include,
-            type_exclude,
-        } = arguments;
-        Self {
-            net_devices: Filter { include: net_include, exclude: net_exclude },
-            disks: Filter { include: disk_include, exclude: Some(disk_exclude) },
-            mount_points: Filter { include: mount_include, exclude: Some(mount_exclude) },
-            fs_types: Filter { include: type_include, exclude: Some(type_exclude) },
-        }
     }
 }
 
@@ -312,6 +211,16 @@ mod tests {
         {
             assert_eq!(disks.accepts(disk), accepted, "{disk}");
         }
+    }
+
+    #[test]
+    fn containers_have_compose_labels_unless_others_are_chosen() {
+        let containers = |arguments: &[&str]| parse(arguments).unwrap().filters.containers;
+        let default = containers(&[]);
+        assert_eq!((default.labels, default.socket), (Containers::default().labels, None));
+        let chosen = containers(&["--collector.container.labels=team, tier", "--collector.container.docker-socket="]);
+        assert_eq!((chosen.labels, chosen.socket), (vec!["team".to_owned(), "tier".to_owned()], Some(PathBuf::new())));
+        assert!(containers(&["--collector.container.labels="]).labels.is_empty());
     }
 
     #[test]

@@ -213,7 +213,8 @@ fn has_changed(table: &File) -> io::Result<bool> {
     Ok(polled[0].revents().intersects(PollFlags::PRI | PollFlags::ERR))
 }
 
-fn is_gone(error: &io::Error) -> bool {
+/// Returns whether an error says that what a descriptor was opened for is no more.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
     let gone = [Errno::STALE, Errno::NODEV, Errno::NXIO, Errno::NOENT, Errno::SRCH];
     error.raw_os_error().is_some_and(|code| gone.iter().any(|errno| errno.raw_os_error() == code))
 }

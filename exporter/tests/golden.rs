@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use cloudpulse_common::exposition::Format;
-use cloudpulse_exporter::config::{Config, Filters};
+use cloudpulse_exporter::config::{Config, Containers, Filters};
 use cloudpulse_exporter::host::Roots;
 use cloudpulse_exporter::scrape::Scraper;
 
@@ -28,8 +28,73 @@ const FILES: [(&str, &str); 7] = [
     ("udev/b8:0", "E:ID_MODEL=Disk \"one\"\nE:ID_SERIAL=S\\1\n"),
 ];
 
+/// A container of Docker on a machine with cgroups of version 1, and one of Podman on one with version 2.
+const ID: &str = "4d5e6f00112233445566778899aabbccddeeff00112233445566778899aabbcc";
+const PROCESS: [(&str, &str); 3] = [
+    ("proc/stat", "cpu  1\nbtime 1700000000\n"),
+    ("proc/4711/stat", "4711 (a) S 1 1 1 0 -1 0 1 0 0 0 0 0 0 0 20 0 1 0 12345 1 1\n"),
+    (
+        "proc/4711/net/dev",
+        "\n\n    lo: 9 9 0 0 0 0 0 0 9 9 0 0 0 0 0 0\n  eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n",
+    ),
+];
+const VERSION_1: [(&str, &str); 15] = [
+    ("cpuacct/cgroup.procs", "4711\n"),
+    ("cpuacct/cpuacct.usage", "42285123\n"),
+    ("cpuacct/cpuacct.stat", "user 3\nsystem 1\n"),
+    ("cpu/cpu.stat", "nr_periods 40\nnr_throttled 4\nthrottled_time 1500000000\n"),
+    ("cpu/cpu.cfs_quota_us", "50000\n"),
+    ("cpu/cpu.cfs_period_us", "100000\n"),
+    ("cpu/cpu.shares", "1024\n"),
+    ("memory/memory.usage_in_bytes", "1000000\n"),
+    ("memory/memory.stat", "total_cache 400000\ntotal_rss 500000\ntotal_swap 0\ntotal_inactive_file 300000\n"),
+    ("memory/memory.max_usage_in_bytes", "2000000\n"),
+    ("memory/memory.failcnt", "7\n"),
+    ("memory/memory.limit_in_bytes", "67108864\n"),
+    ("blkio/blkio.throttle.io_service_bytes_recursive", "8:0 Read 4096\n8:0 Write 8192\nTotal 12288\n"),
+    ("blkio/blkio.throttle.io_serviced_recursive", "8:0 Read 1\n8:0 Write 2\nTotal 3\n"),
+    ("pids/pids.current", "3\n"),
+];
+const VERSION_2: [(&str, &str); 14] = [
+    // A manager keeps the container's processes in a group below its own.
+    ("cgroup.procs", ""),
+    (
+        "cpu.stat",
+        "usage_usec 42285\nuser_usec 30000\nsystem_usec 12285\nnr_periods 40\nnr_throttled 4\nthrottled_usec 1500000\n",
+    ),
+    ("cpu.max", "50000 100000\n"),
+    ("cpu.weight", "39\n"),
+    ("memory.current", "1000000\n"),
+    ("memory.stat", "anon 500000\nfile 400000\ninactive_file 300000\n"),
+    ("memory.peak", "2000000\n"),
+    ("memory.max", "max\n"),
+    ("memory.swap.current", "0\n"),
+    ("io.stat", "8:0 rbytes=4096 wbytes=8192 rios=1 wios=2 dbytes=0 dios=0\n"),
+    ("pids.current", "3\n"),
+    (
+        "cpu.pressure",
+        "some avg10=0.00 avg60=0.00 avg300=0.00 total=5\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=4\n",
+    ),
+    (
+        "memory.pressure",
+        "some avg10=0.00 avg60=0.00 avg300=0.00 total=3\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=2\n",
+    ),
+    (
+        "io.pressure",
+        "some avg10=0.00 avg60=0.00 avg300=0.00 total=1000001\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
+    ),
+];
+
+/// Time and uname are the machine's own; a filesystem needs one that is mounted; all three have tests of their own.
+const COLLECTORS: [&str; 6] = ["cpu", "diskstats", "loadavg", "meminfo", "netdev", "stat"];
+
 fn scraper(folder: &Path) -> Scraper {
-    for (path, content) in FILES {
+    let files: Vec<(String, &str)> = FILES.iter().map(|(path, content)| ((*path).to_owned(), *content)).collect();
+    scraper_of(folder, &files, &COLLECTORS)
+}
+
+fn scraper_of(folder: &Path, files: &[(String, &str)], collectors: &[&'static str]) -> Scraper {
+    for (path, content) in files {
         let path = folder.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
@@ -38,9 +103,12 @@ fn scraper(folder: &Path) -> Scraper {
     Scraper::new(Config {
         listen: Vec::new(),
         node_id: "node-1".to_owned(),
-        // Time and uname are the machine's own; a filesystem needs one that is mounted; all three have tests of their own.
-        collectors: vec!["cpu", "diskstats", "loadavg", "meminfo", "netdev", "stat"],
-        filters: Filters::default(),
+        collectors: collectors.to_vec(),
+        filters: Filters {
+            // No engine is asked: what it says has a test with a real one.
+            containers: Containers { socket: Some(PathBuf::new()), ..Containers::default() },
+            ..Filters::default()
+        },
         roots: Roots { procfs: at("proc"), sysfs: at("sys"), rootfs: "/".into(), udev_data: at("udev") },
         log: cloudpulse_common::telemetry::LogArgs {
             log_level: "info".to_owned(),
@@ -49,14 +117,14 @@ fn scraper(folder: &Path) -> Scraper {
     })
 }
 
-fn check(format: Format, name: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let mut scraper = scraper(folder.path());
+fn check(mut scraper: Scraper, format: Format, name: &str) {
     let pages: Vec<String> = (0..2)
         .map(|_| {
             let page = String::from_utf8(scraper.scrape(format, |_| true)).unwrap();
             let without_duration = |line: &str| match line.split_once("} ") {
-                Some((series, _)) if series.contains("duration_seconds{") => format!("{series}}} SECONDS\n"),
+                Some((series, _)) if series.contains("duration_seconds{") || series.contains("last_seen{") => {
+                    format!("{series}}} SECONDS\n")
+                }
                 _ => format!("{line}\n"),
             };
             page.lines().map(without_duration).collect()
@@ -72,12 +140,45 @@ fn check(format: Format, name: &str) {
 
 #[test]
 fn the_text_page_is_as_agreed() {
-    check(Format::Text, "page.txt");
+    let folder = tempfile::tempdir().unwrap();
+    check(scraper(folder.path()), Format::Text, "page.txt");
 }
 
 #[test]
 fn the_openmetrics_page_is_as_agreed() {
-    check(Format::OpenMetrics, "page.om");
+    let folder = tempfile::tempdir().unwrap();
+    check(scraper(folder.path()), Format::OpenMetrics, "page.om");
+}
+
+fn check_containers(files: Vec<(String, &str)>, name: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<(String, &str)> =
+        PROCESS.iter().map(|(path, content)| ((*path).to_owned(), *content)).chain(files).collect();
+    let devices = folder.path().join("sys/dev/block");
+    std::fs::create_dir_all(&devices).unwrap();
+    std::os::unix::fs::symlink("../../devices/virtual/block/sda", devices.join("8:0")).unwrap();
+    check(scraper_of(folder.path(), &files, &["container"]), Format::Text, name);
+}
+
+#[test]
+fn containers_in_cgroups_of_version_1_are_shown_as_agreed() {
+    let files = VERSION_1.iter().map(|(path, content)| {
+        let (controller, file) = path.split_once('/').unwrap();
+        (format!("sys/fs/cgroup/{controller}/docker/{ID}/{file}"), *content)
+    });
+    check_containers(files.collect(), "container-v1.txt");
+}
+
+#[test]
+fn containers_in_cgroups_of_version_2_are_shown_as_agreed() {
+    let scope = format!("sys/fs/cgroup/machine.slice/libpod-{ID}.scope");
+    let files = VERSION_2.iter().map(|(file, content)| (format!("{scope}/{file}"), *content));
+    let others = [
+        ("sys/fs/cgroup/cgroup.controllers".to_owned(), "cpu io memory pids\n"),
+        (format!("{scope}/container/cgroup.procs"), "4711\n"),
+        (format!("sys/fs/cgroup/machine.slice/libpod-conmon-{ID}.scope/cgroup.procs"), "4710\n"),
+    ];
+    check_containers(files.chain(others).collect(), "container-v2.txt");
 }
 
 #[test]

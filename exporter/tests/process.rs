@@ -2,15 +2,18 @@
 //! client, a real Prometheus, and node_exporter beside it.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use cloudpulse_testkit::binary::Program;
-use cloudpulse_testkit::net::{free_port, http_client};
+use cloudpulse_testkit::net::free_port;
 use cloudpulse_testkit::process::find_program;
 use cloudpulse_testkit::prometheus::{Prometheus, PrometheusOptions, promtool, run_with_stdin};
+
+use support::{Exporter, get};
 
 const WAIT: Duration = Duration::from_secs(30);
 /// Leaves out what comes and goes with the tests that run beside these: their mounts, and the devices of containers.
@@ -19,36 +22,9 @@ const STEADY: [&str; 3] = [
     "--collector.filesystem.mount-points-exclude=^/(dev|proc|sys|run|tmp|var/lib/docker)($|/)",
     "--collector.filesystem.fs-types-exclude=^(autofs|cgroup2?|devpts|devtmpfs|fuse|nsfs|overlay|proc|squashfs|sysfs)$",
 ];
+/// The same of what node_exporter does not have.
+const NO_CONTAINERS: &str = "--no-collector.container";
 const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
-
-struct Exporter {
-    address: String,
-    program: Program,
-}
-
-impl Exporter {
-    async fn start(flags: &[&str]) -> Self {
-        let port = free_port().unwrap().to_string();
-        let address = format!("127.0.0.1:{port}");
-        let binary = Path::new(env!("CARGO_BIN_EXE_cloudpulse-exporter"));
-        let env = [("PORT", port.as_str()), ("NODE_ID", "node-7")];
-        let program = Program::start(binary, flags, &env, Some(&format!("http://{address}/readyz"))).await.unwrap();
-        Self { address, program }
-    }
-
-    async fn get(&self, path: &str, accept: &str) -> (u16, String) {
-        get(&format!("http://{}{path}", self.address), accept).await
-    }
-
-    async fn text(&self) -> String {
-        self.get("/metrics", "text/plain").await.1
-    }
-}
-
-async fn get(url: &str, accept: &str) -> (u16, String) {
-    let response = http_client().unwrap().get(url).header("Accept", accept).send().await.unwrap();
-    (response.status().as_u16(), response.text().await.unwrap())
-}
 
 fn samples(page: &str) -> usize {
     page.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count()
@@ -60,7 +36,7 @@ fn families(page: &str) -> usize {
 
 #[tokio::test]
 async fn both_formats_pass_their_strict_reader() {
-    let exporter = Exporter::start(&STEADY).await;
+    let exporter = Exporter::start(&[&STEADY[..], &[NO_CONTAINERS]].concat()).await;
     let text = exporter.text().await;
     let (_, openmetrics) = exporter.get("/metrics", OPENMETRICS).await;
     assert!(openmetrics.ends_with("\n# EOF\n"));
@@ -91,7 +67,7 @@ async fn both_formats_pass_their_strict_reader() {
 
 #[tokio::test]
 async fn prometheus_scrapes_every_sample() {
-    let exporter = Exporter::start(&STEADY).await;
+    let exporter = Exporter::start(&[&STEADY[..], &[NO_CONTAINERS]].concat()).await;
     let config = format!(
         "global: {{scrape_interval: 250ms}}\nscrape_configs: [{{job_name: node, static_configs: [{{targets: ['{}']}}]}}]\n",
         exporter.address

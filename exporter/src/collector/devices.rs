@@ -52,14 +52,29 @@ impl<T> Devices<T> {
     /// Says that all were named: drops the others and takes the order of this scrape.
     pub(crate) fn finish(&mut self) {
         self.list.retain(|device| device.order.is_some());
-        if !self.list.is_sorted_by_key(|device| device.order) {
-            self.list.sort_by_key(|device| device.order);
+        // By insertion: nearly all stand where they stood, and the sort of the standard library is 10 kB for each type.
+        for at in 1..self.list.len() {
+            let order = self.list[at].order;
+            let mut to = at;
+            while to > 0 && self.list[to - 1].order > order {
+                to -= 1;
+            }
+            if to < at {
+                self.list[to..=at].rotate_right(1);
+            }
         }
     }
 
     /// Returns the values in the order of the last scrape.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> + Clone {
         self.list.iter().map(|device| &device.value)
+    }
+
+    /// Calls `change` with the name and the value of each, in the order of the last scrape.
+    pub(crate) fn for_each_named(&mut self, mut change: impl FnMut(&[u8], &mut T)) {
+        for device in &mut self.list {
+            change(&device.name, &mut device.value);
+        }
     }
 
     /// Returns the values in the order of the last scrape, to be changed.

@@ -1,5 +1,6 @@
 //! What every collector is, and the list of all of them.
 
+mod container;
 mod cpu;
 mod devices;
 mod diskstats;
@@ -62,6 +63,7 @@ pub struct Entry {
 
 /// All collectors, in the order of the page.
 pub const COLLECTORS: &[Entry] = &[
+    container::ENTRY,
     cpu::ENTRY,
     diskstats::ENTRY,
     filesystem::ENTRY,

@@ -28,7 +28,8 @@ pub(super) const ENTRY: Entry = Entry {
 const LONGEST_LINE: usize = 512;
 
 /// Columns of `/proc/net/dev`: eight received, eight transmitted.
-const FAMILIES: [(&str, &str); 16] = [
+pub(super) const COLUMNS: usize = 16;
+const FAMILIES: [(&str, &str); COLUMNS] = [
     ("node_network_receive_bytes_total", "Bytes received."),
     ("node_network_receive_packets_total", "Packets received."),
     ("node_network_receive_errs_total", "Packets received with an error."),
@@ -113,7 +114,7 @@ impl Collector for Netdev {
 }
 
 /// Returns name and counts of a device.
-fn parse(line: &[u8]) -> Result<(&[u8], [u64; FAMILIES.len()]), Malformed> {
+pub(super) fn parse(line: &[u8]) -> Result<(&[u8], [u64; COLUMNS]), Malformed> {
     let fail = || Malformed::new("a device with 16 counts in /proc/net/dev", line);
     // The last colon: an alias such as eth0:1 has one in its name, a count has none.
     let colon = memchr::memrchr(b':', line).ok_or_else(fail)?;

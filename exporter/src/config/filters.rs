@@ -1,0 +1,178 @@
+//! Which devices, mounts and containers are exported, and the flags that choose them.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use regex_lite::Regex;
+
+use crate::filter::Filter;
+
+/// Mount points that are left out by default; node_exporter's.
+const MOUNT_POINTS_EXCLUDE: &str =
+    "^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)";
+/// Types of filesystem that are left out by default; node_exporter's.
+const FS_TYPES_EXCLUDE: &str = "^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|\
+    iso9660|mqueue|nsfs|overlay|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$";
+/// Disks that are left out by default: partitions, and what is no disk; node_exporter's.
+const DISKS_EXCLUDE: &str = "^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\\d+n\\d+p)\\d+$";
+
+/// Labels of containers that are exported by default: those of Docker Compose by which its services are told apart.
+const CONTAINER_LABELS: &str =
+    "com.docker.compose.project,com.docker.compose.service,com.docker.compose.container-number";
+
+/// Which containers are exported, and what is said of them.
+#[derive(Debug, Clone)]
+pub struct Containers {
+    /// Paths of their cgroups, such as `/docker/<id>`.
+    pub ids: Filter,
+    /// Socket of the engine that knows their names, as this process sees it: empty for none, `/run/docker.sock` of the host
+    /// when absent.
+    pub socket: Option<PathBuf>,
+    /// Labels of the engine that are exported, as it calls them.
+    pub labels: Vec<String>,
+}
+
+impl Default for Containers {
+    fn default() -> Self {
+        let labels = CONTAINER_LABELS.split(',').map(str::to_owned).collect();
+        Self { ids: Filter::default(), socket: None, labels }
+    }
+}
+
+/// Which devices, mounts and containers are exported.
+#[derive(Debug, Clone)]
+pub struct Filters {
+    /// Of the collector container.
+    pub containers: Containers,
+    /// Devices of the collector netdev.
+    pub net_devices: Filter,
+    /// Devices of the collector diskstats.
+    pub disks: Filter,
+    /// Mount points of the collector filesystem.
+    pub mount_points: Filter,
+    /// Types of filesystem of the collector filesystem.
+    pub fs_types: Filter,
+}
+
+impl Default for Filters {
+    fn default() -> Self {
+        // The constants are regular expressions; the tests would not pass otherwise.
+        let without = |pattern: &str| Filter { include: None, exclude: Regex::new(pattern).ok() };
+        Self {
+            containers: Containers::default(),
+            net_devices: Filter::default(),
+            disks: without(DISKS_EXCLUDE),
+            mount_points: without(MOUNT_POINTS_EXCLUDE),
+            fs_types: without(FS_TYPES_EXCLUDE),
+        }
+    }
+}
+
+/// Their flags.
+#[derive(Debug, clap::Args)]
+pub(super) struct FilterArguments {
+    /// Containers to export by the path of their cgroup, such as `^/docker/`, all others being left out.
+    #[arg(long = "collector.container.id-include", env = "COLLECTOR_CONTAINER_ID_INCLUDE", value_name = "REGEX")]
+    container_include: Option<Regex>,
+    /// Containers to leave out by the path of their cgroup.
+    #[arg(
+        long = "collector.container.id-exclude",
+        env = "COLLECTOR_CONTAINER_ID_EXCLUDE",
+        value_name = "REGEX",
+        conflicts_with = "container_include"
+    )]
+    container_exclude: Option<Regex>,
+    /// Socket of Docker, or of what speaks its API, to ask for names, images and labels of containers; /run/docker.sock of
+    /// the host by default. Empty to ask nobody: containers then have the path of their cgroup as their only label. Whoever
+    /// may use this socket is as good as root; the exporter only lists containers.
+    #[arg(
+        long = "collector.container.docker-socket",
+        env = "COLLECTOR_CONTAINER_DOCKER_SOCKET",
+        value_name = "PATH",
+        value_parser = clap::builder::OsStringValueParser::new()
+    )]
+    container_socket: Option<OsString>,
+    /// Labels of containers to export, as container_label_com_docker_compose_service and so on; empty for none.
+    #[arg(
+        long = "collector.container.labels",
+        env = "COLLECTOR_CONTAINER_LABELS",
+        value_name = "LABEL,...",
+        default_value = CONTAINER_LABELS
+    )]
+    container_labels: String,
+    /// Network devices to export, all others being left out.
+    #[arg(long = "collector.netdev.device-include", env = "COLLECTOR_NETDEV_DEVICE_INCLUDE", value_name = "REGEX")]
+    net_include: Option<Regex>,
+    /// Network devices to leave out.
+    #[arg(
+        long = "collector.netdev.device-exclude",
+        env = "COLLECTOR_NETDEV_DEVICE_EXCLUDE",
+        value_name = "REGEX",
+        conflicts_with = "net_include"
+    )]
+    net_exclude: Option<Regex>,
+    /// Block devices to export, all others being left out.
+    #[arg(
+        long = "collector.diskstats.device-include",
+        env = "COLLECTOR_DISKSTATS_DEVICE_INCLUDE",
+        value_name = "REGEX"
+    )]
+    disk_include: Option<Regex>,
+    /// Block devices to leave out.
+    #[arg(long = "collector.diskstats.device-exclude", env = "COLLECTOR_DISKSTATS_DEVICE_EXCLUDE", value_name = "REGEX",
+          default_value = DISKS_EXCLUDE, conflicts_with = "disk_include")]
+    disk_exclude: Regex,
+    /// Mount points to export, all others being left out.
+    #[arg(
+        long = "collector.filesystem.mount-points-include",
+        env = "COLLECTOR_FILESYSTEM_MOUNT_POINTS_INCLUDE",
+        value_name = "REGEX"
+    )]
+    mount_include: Option<Regex>,
+    /// Mount points to leave out.
+    #[arg(long = "collector.filesystem.mount-points-exclude", env = "COLLECTOR_FILESYSTEM_MOUNT_POINTS_EXCLUDE",
+          value_name = "REGEX", default_value = MOUNT_POINTS_EXCLUDE, conflicts_with = "mount_include")]
+    mount_exclude: Regex,
+    /// Types of filesystem to export, all others being left out.
+    #[arg(
+        long = "collector.filesystem.fs-types-include",
+        env = "COLLECTOR_FILESYSTEM_FS_TYPES_INCLUDE",
+        value_name = "REGEX"
+    )]
+    type_include: Option<Regex>,
+    /// Types of filesystem to leave out.
+    #[arg(long = "collector.filesystem.fs-types-exclude", env = "COLLECTOR_FILESYSTEM_FS_TYPES_EXCLUDE",
+          value_name = "REGEX", default_value = FS_TYPES_EXCLUDE, conflicts_with = "type_include")]
+    type_exclude: Regex,
+}
+
+impl From<FilterArguments> for Filters {
+    fn from(arguments: FilterArguments) -> Self {
+        let FilterArguments {
+            container_include,
+            container_exclude,
+            container_socket,
+            container_labels,
+            net_include,
+            net_exclude,
+            disk_include,
+            disk_exclude,
+            mount_include,
+            mount_exclude,
+            type_include,
+            type_exclude,
+        } = arguments;
+        let labels = container_labels.split(',').map(str::trim).filter(|label| !label.is_empty());
+        Self {
+            containers: Containers {
+                ids: Filter { include: container_include, exclude: container_exclude },
+                socket: container_socket.map(PathBuf::from),
+                labels: labels.map(str::to_owned).collect(),
+            },
+            net_devices: Filter { include: net_include, exclude: net_exclude },
+            disks: Filter { include: disk_include, exclude: Some(disk_exclude) },
+            mount_points: Filter { include: mount_include, exclude: Some(mount_exclude) },
+            fs_types: Filter { include: type_include, exclude: Some(type_exclude) },
+        }
+    }
+}
