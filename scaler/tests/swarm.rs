@@ -27,8 +27,30 @@ fn main() {
 const WAIT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
 
+/// An engine that is a swarm, until it is dropped.
+struct Swarm(Docker);
+
+impl std::ops::Deref for Swarm {
+    type Target = Docker;
+
+    fn deref(&self) -> &Docker {
+        &self.0
+    }
+}
+
+impl Drop for Swarm {
+    /// Takes away the bridge that Swarm makes in the host's network, which would outlive the engine.
+    fn drop(&mut self) {
+        for arguments in [["swarm", "leave", "--force"], ["network", "rm", "docker_gwbridge"]] {
+            if let Err(error) = self.0.cli(&arguments) {
+                eprintln!("{arguments:?}: {error:#}");
+            }
+        }
+    }
+}
+
 /// An engine that is a swarm; `None` where one was found that is not ours to make one of.
-async fn swarm() -> Option<Docker> {
+async fn swarm() -> Option<Swarm> {
     let docker = Docker::start().await.unwrap().expect(Docker::HOW_TO_GET_ONE);
     if !docker.is_own() {
         eprintln!(
@@ -46,7 +68,7 @@ async fn swarm() -> Option<Docker> {
         .output()
         .unwrap();
     assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
-    Some(docker)
+    Some(Swarm(docker))
 }
 
 fn create(docker: &Docker, name: &str, more: &[&str], command: &[&str]) {
