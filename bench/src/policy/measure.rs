@@ -5,7 +5,7 @@ use std::time::Duration;
 use cloudpulse_forecast::evaluation::{Coverage, peak};
 use cloudpulse_policy::Replicas;
 use cloudpulse_policy::policy::{
-    Behavior, DEFAULT_VIOLATION_COST, Demand, ForecastRule, MetricPolicy, MissingData, Mode, Pause, Policy,
+    AboveMax, Behavior, DEFAULT_VIOLATION_COST, Demand, ForecastRule, MetricPolicy, MissingData, Mode, Pause, Policy,
 };
 use cloudpulse_replay::baseline::{Baseline, Prepared};
 use cloudpulse_replay::peaks::{PeakSource, Peaks};
@@ -13,6 +13,7 @@ use cloudpulse_replay::rule::RuleController;
 use cloudpulse_replay::scenario::{Scenario, WARMUP_SECONDS};
 use cloudpulse_replay::simulation::simulate;
 use cloudpulse_replay::sweep::{Curve, Point, geometric_grid};
+use cloudpulse_replay::through_hpa::ThroughHpa;
 use cloudpulse_replay::timeline::Totals;
 
 use super::traces::Trace;
@@ -46,6 +47,10 @@ pub(super) struct Measured<'a> {
     pub(super) rivals: Vec<Curve>,
     /// The rule, which may also lower what the load alone asks for.
     pub(super) rule: Curve,
+    /// The same published for a stock HPA, by [`THROUGH_HPA`].
+    pub(super) through_hpa: Vec<Curve>,
+    /// The same at the default cost of a violation.
+    pub(super) through_hpa_default: Vec<Totals>,
     /// Fixed settings.
     pub(super) defaults: [Totals; FIXED.len()],
     /// By [`LEVELS`].
@@ -58,6 +63,10 @@ pub(super) const FIXED: [(&str, Mode, f64); 3] = [
     ("HPA 70 %, forecast may only raise", Mode::Floor, 0.7),
     ("forecast in place of the HPA", Mode::Full, 0.8),
 ];
+
+/// Name of a way to publish for an HPA, and whether it is around the HPA's tolerance.
+pub(super) const THROUGH_HPA: [(&str, bool); 2] =
+    [("rule through an HPA, as it is", false), ("rule through an HPA, around its tolerance", true)];
 
 /// Replays everything on one trace.
 pub(super) fn measure<'a>(trace: &'a Trace, start_delay: i64, source: PeakSource<'_>) -> Measured<'a> {
@@ -89,7 +98,21 @@ pub(super) fn measure<'a>(trace: &'a Trace, start_delay: i64, source: PeakSource
         .into_iter()
         .map(|cost| Point::new(cost, &rule(Mode::Full, BUDGETS[0], cost)))
         .collect();
+    let through = |around_tolerance, cost| {
+        let policy = policy(trace, Mode::Full, BUDGETS[0], cost);
+        let rule = RuleController::new(&policy, &trace.series, Some(&peaks));
+        simulate(&scenario, &mut ThroughHpa::new(rule, &scenario, around_tolerance), |_| ())
+    };
+    let through_hpa = THROUGH_HPA.map(|(_, around_tolerance)| {
+        let points: Vec<Point> = geometric_grid(low, high, count)
+            .into_iter()
+            .map(|cost| Point::new(cost, &through(around_tolerance, cost)))
+            .collect();
+        Curve::new(&points)
+    });
     Measured {
+        through_hpa: through_hpa.into(),
+        through_hpa_default: THROUGH_HPA.map(|(_, around)| through(around, DEFAULT_VIOLATION_COST)).into(),
         trace,
         hpa: BUDGETS.map(|utilization| replay(&reactive, utilization)),
         rivals: rivals.into(),

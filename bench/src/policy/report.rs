@@ -3,7 +3,7 @@
 use cloudpulse_replay::sweep::{Curve, violation_ratio};
 use cloudpulse_replay::timeline::Totals;
 
-use super::measure::{BUDGETS, FIXED, LEVELS, Measured, RIVALS};
+use super::measure::{BUDGETS, FIXED, LEVELS, Measured, RIVALS, THROUGH_HPA};
 use crate::table;
 
 /// The start delay whose bars are judged, in minutes.
@@ -100,8 +100,10 @@ fn ratios(public: &[&Measured<'_>], harder: &[&Measured<'_>]) -> Vec<Vec<String>
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     let rule: Pick = |measured, _| &measured.rule;
     let rival: Pick = |measured, at| &measured.rivals[at];
+    let through: Pick = |measured, at| &measured.through_hpa[at];
+    let published = THROUGH_HPA.iter().enumerate().map(|(at, (name, _))| (*name, through, at));
     let named = RIVALS.iter().enumerate().map(|(at, baseline)| (baseline.name(), rival, at));
-    for (name, pick, at) in std::iter::once(("rule", rule, 0)).chain(named) {
+    for (name, pick, at) in std::iter::once(("rule", rule, 0)).chain(published).chain(named) {
         let mut row = vec![name.to_owned()];
         for traces in [public, harder] {
             for budget in 0..BUDGETS.len() {
@@ -127,6 +129,19 @@ fn fixed(public: &[&Measured<'_>], harder: &[&Measured<'_>]) -> Vec<Vec<String>>
             row.push(spread(traces, hours).to_string());
         }
         row.push(changes(public.iter().chain(harder).map(|m| &m.defaults[at])));
+        rows.push(row);
+    }
+    for (at, (name, _)) in THROUGH_HPA.iter().enumerate() {
+        let mut row = vec![(*name).to_owned()];
+        for traces in [public, harder] {
+            let violations = |m: &Measured<'_>| {
+                Some(violation_ratio(m.through_hpa_default[at].violation_minutes(), m.hpa[0].violation_minutes()))
+            };
+            let hours = |m: &Measured<'_>| Some(m.through_hpa_default[at].replica_hours() / m.hpa[0].replica_hours());
+            row.push(spread(traces, violations).to_string());
+            row.push(spread(traces, hours).to_string());
+        }
+        row.push(changes(public.iter().chain(harder).map(|m| &m.through_hpa_default[at])));
         rows.push(row);
     }
     let hpa = changes(public.iter().chain(harder).map(|m| &m.hpa[0]));
@@ -171,6 +186,22 @@ fn bars(public: &[&Measured<'_>], harder: &[&Measured<'_>]) -> Vec<Vec<String>> 
     }
     let worst = rule(public, 0).worst;
     bar("public six, worst trace, HPA 70 %", "≤ 1/3".to_owned(), format!("{worst:.3}"), worst <= 1.0 / 3.0);
+    let around = THROUGH_HPA.len() - 1;
+    let through = spread(public, |m| m.ratio(&m.through_hpa[around], 0));
+    bar(
+        "public six, through an HPA, HPA 70 %",
+        "≤ 0.25".to_owned(),
+        through.to_string(),
+        through.mean <= 0.25 && through.without == 0,
+    );
+    let hourly: Vec<f64> = public.iter().map(|m| m.through_hpa_default[around].changes_per_hour()).collect();
+    let (middle, _, most) = table::spread(&hourly);
+    bar(
+        "public six, through an HPA, changes an hour",
+        "≤ 5".to_owned(),
+        format!("{middle:.1}, most {most:.1}"),
+        most <= 5.0,
+    );
     if !harder.is_empty() {
         let worst = rule(harder, 0).worst.max(rule(harder, 1).worst);
         let name = "eighteen harder, worst trace, HPA 70 and 80 %";

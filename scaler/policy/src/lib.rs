@@ -5,7 +5,7 @@
 //! [`observation`] (readings, which may be missing) → [`recommend`] (replicas per metric, from the load and from the
 //! [`peak`]'s distribution) → [`stabilize`] → [`limit`] → [`decision::decide`], with [`history`] as memory and
 //! [`policy`] as the rule, [`schedule`] for times with other bounds, [`breach`] for the time left until the maximum no
-//! longer does, and [`lead_time`] for how long a replica takes to serve.
+//! longer does, [`lead_time`] for how long a replica takes to serve, and [`publish`] for what an HPA is told.
 //!
 //! Nothing here reads a clock, opens a socket or fails: [`decision::decide`] answers for any input. A value that is
 //! missing stays missing up to the decision, and never lowers the replicas.
@@ -18,6 +18,7 @@ pub mod limit;
 pub mod observation;
 pub mod peak;
 pub mod policy;
+pub mod publish;
 pub mod recommend;
 pub mod schedule;
 pub mod stabilize;

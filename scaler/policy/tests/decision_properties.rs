@@ -273,7 +273,7 @@ proptest! {
             let Some(seen) = seen.metrics.iter().find(|seen| seen.name == metric.name) else { return true };
             let forecast = matches!(metric.demand, Demand::Load { forecast: Some(_), .. });
             let peak = seen.peak.as_ref().is_some_and(|peak| peak.fresh().is_some());
-            let dark = seen.sources.as_ref().is_some_and(|share| share.fresh().is_none_or(|share| !(*share > 0.0)));
+            let dark = seen.sources.as_ref().is_some_and(|share| share.fresh().is_none_or(|share| share.is_nan() || *share <= 0.0));
             dark || !usable(&seen.load) || (forecast && !peak && policy.missing_data != MissingData::Reactive)
         });
         if let (true, Some(current), Some(desired)) = (missing, decision.current, decision.desired) {

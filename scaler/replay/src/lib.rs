@@ -18,5 +18,6 @@ pub mod rule;
 pub mod scenario;
 pub mod simulation;
 pub mod sweep;
+pub mod through_hpa;
 pub mod timeline;
 pub mod verdict;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cloudpulse_forecast::series::Series;
 use cloudpulse_policy::Replicas;
+use cloudpulse_policy::decision::Decision;
 use cloudpulse_policy::decision::decide;
 use cloudpulse_policy::history::History;
 use cloudpulse_policy::observation::MetricObservation;
@@ -72,8 +73,14 @@ impl<'a> RuleController<'a> {
     }
 }
 
-impl Controller for RuleController<'_> {
-    fn desired(&mut self, sync: Sync) -> Replicas {
+impl RuleController<'_> {
+    /// Returns what the rule asks for within its bounds, before any calm; `None` where a reading is missing. Called in place
+    /// of [`Controller::desired`].
+    pub fn wanted(&mut self, sync: Sync) -> Option<Replicas> {
+        self.turn(sync).parts.wanted
+    }
+
+    fn turn(&mut self, sync: Sync) -> Decision {
         self.show(sync.visible);
         let now = Timestamp::from_unix_milliseconds(sync.now * 1000);
         self.until_prune -= 1;
@@ -84,6 +91,14 @@ impl Controller for RuleController<'_> {
         self.observation.current = Some(sync.current);
         let decision = decide(self.policy, &self.observation, &self.history, now);
         self.history.record(&decision, now);
+        decision
+    }
+}
+
+impl Controller for RuleController<'_> {
+    fn desired(&mut self, sync: Sync) -> Replicas {
+        let decision = self.turn(sync);
+        let now = Timestamp::from_unix_milliseconds(sync.now * 1000);
         let desired = decision.desired.unwrap_or(sync.current);
         if desired != sync.current {
             self.history.record_change(sync.current, desired, now);
