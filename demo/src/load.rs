@@ -6,7 +6,7 @@
 //! - day: ± 35 %, highest six hours after the time of day at which the demonstration starts;
 //! - week: two days of each seven are 30 % quieter;
 //! - rush: each day at the demonstration's time of day, a campaign starts: within some minutes 2.2 times the load, for 40
-//!   minutes. Yesterday's rush is in the history, so a forecast can know of today's; a threshold cannot;
+//!   minutes or as long as asked. Yesterday's rush is in the history, so a forecast can know of today's; a threshold cannot;
 //! - noise: ± 4 %, correlated over about a minute;
 //! - bursts: about one in eight hours, 20 to 60 % for three to eight minutes, that no forecast can know.
 
@@ -22,7 +22,6 @@ const RUSH: f64 = 1.2;
 const RUSH_AT: f64 = 300.0;
 /// Time in which most of the rise happens.
 const RUSH_WIDTH: f64 = 60.0;
-const RUSH_LENGTH: f64 = 2400.0;
 const NOISE: f64 = 0.04;
 const BURST_EVERY_SECONDS: i64 = 8 * 3600;
 
@@ -31,6 +30,8 @@ const BURST_EVERY_SECONDS: i64 = 8 * 3600;
 pub(crate) struct Load {
     /// Start of the demonstration, Unix seconds, a multiple of the slot.
     start: i64,
+    /// Length of the rush in seconds.
+    rush: f64,
     /// First slot of the history.
     first: i64,
     /// Requests up to the end of each slot since the first one.
@@ -39,10 +40,10 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Returns the load with a history of `days` before `start` (Unix seconds).
-    pub(crate) fn new(start: i64, days: i64) -> Self {
+    /// Returns the load with a history of `days` before `start` (Unix seconds); a rush lasts `rush` seconds.
+    pub(crate) fn new(start: i64, days: i64, rush: f64) -> Self {
         let start = start.div_euclid(SLOT_SECONDS) * SLOT_SECONDS;
-        let mut load = Self { start, first: start - days * 86_400, totals: Vec::new(), noise: 0.0 };
+        let mut load = Self { start, rush, first: start - days * 86_400, totals: Vec::new(), noise: 0.0 };
         load.extend_to(start);
         load
     }
@@ -67,7 +68,7 @@ impl Load {
         while self.first + self.totals.len() as i64 * SLOT_SECONDS < time {
             let at = self.first + self.totals.len() as i64 * SLOT_SECONDS;
             self.noise = 0.75 * self.noise + 0.66 * (uniform(at) * 2.0 - 1.0) * NOISE * 1.7;
-            let rate = (shape(at - self.start) + burst(at)) * (1.0 + self.noise);
+            let rate = (shape(at - self.start, self.rush) + burst(at)) * (1.0 + self.noise);
             let total = self.totals.last().copied().unwrap_or(0.0) + rate.max(0.0) * SLOT_SECONDS as f64;
             self.totals.push(total);
         }
@@ -75,7 +76,7 @@ impl Load {
 }
 
 /// The part of the load that repeats: requests/s at `since` seconds after the start of the demonstration.
-fn shape(since: i64) -> f64 {
+fn shape(since: i64, rush: f64) -> f64 {
     let day = since as f64 / DAY_SECONDS;
     let of_day = day.rem_euclid(1.0) * DAY_SECONDS;
     let wave = 1.0 + DAY_SHARE * ((of_day / DAY_SECONDS) * std::f64::consts::TAU).sin();
@@ -83,7 +84,7 @@ fn shape(since: i64) -> f64 {
     let week = if of_week == 3 || of_week == 4 { QUIET_DAY } else { 1.0 };
     let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
     let rise = logistic((of_day - RUSH_AT) / (RUSH_WIDTH / 4.0));
-    let fall = logistic((RUSH_AT + RUSH_LENGTH - of_day) / RUSH_WIDTH);
+    let fall = logistic((RUSH_AT + rush - of_day) / RUSH_WIDTH);
     BASE * wave * week * (1.0 + RUSH * rise * fall)
 }
 
@@ -110,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_counter_only_rises_and_goes_on_where_the_history_ends() {
-        let mut load = Load::new(1_700_000_003, 2);
+        let mut load = Load::new(1_700_000_003, 2, 2400.0);
         let history: Vec<(i64, f64)> = load.history().collect();
         assert_eq!(history.len(), 2 * 5760);
         assert!(history.windows(2).all(|pair| pair[1].1 > pair[0].1 && pair[1].0 == pair[0].0 + SLOT_SECONDS));
@@ -124,14 +125,15 @@ mod tests {
     #[test]
     fn the_rush_comes_each_day_at_the_same_time() {
         for day in [-1, 0, 1] {
-            let at = |seconds: i64| shape(day * 86_400 + seconds);
-            assert!(at(600) > 1.9 * at(60), "day {day}: {} against {}", at(600), at(60));
+            let at = |seconds: i64| shape(day * 86_400 + seconds, 240.0);
+            assert!(at(450) > 1.9 * at(60), "day {day}: {} against {}", at(450), at(60));
+            assert!(at(900) < 1.1 * at(60), "day {day}: {} against {}", at(900), at(60));
         }
     }
 
     #[test]
     fn the_seed_decides() {
-        let at = |time: f64| Load::new(1_700_000_000, 1).total(time);
+        let at = |time: f64| Load::new(1_700_000_000, 1, 2400.0).total(time);
         assert_eq!(at(1_700_000_100.0).to_bits(), at(1_700_000_100.0).to_bits());
     }
 }

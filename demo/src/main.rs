@@ -6,6 +6,7 @@
 mod config;
 mod load;
 mod stack;
+mod timeline;
 mod watch;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -18,6 +19,7 @@ use clap::Parser;
 use cloudpulse_testkit::binary::workspace_root;
 
 use crate::stack::{Stack, say};
+use crate::timeline::Timeline;
 use crate::watch::{Forecast, State, Stations, look};
 
 /// Run CloudPulse on this machine on a generated load, and watch it.
@@ -27,6 +29,9 @@ struct Args {
     /// End after this many seconds with a summary; 0 runs until Ctrl-C.
     #[arg(long, env = "DEMO_SECONDS", default_value_t = 0)]
     seconds: u64,
+    /// Length of the rush that comes five minutes after the start. With 240, and 1200 for --seconds, the way down shows too.
+    #[arg(long, env = "DEMO_RUSH_SECONDS", default_value_t = 2400, value_name = "SECONDS")]
+    rush_seconds: u64,
     /// Folder for data and logs; emptied at the start.
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
@@ -50,7 +55,7 @@ fn main() -> ExitCode {
 
 /// Returns whether every station delivered.
 async fn run(args: Args) -> anyhow::Result<bool> {
-    let Args { seconds, folder } = args;
+    let Args { seconds, rush_seconds, folder } = args;
     let folder = folder.unwrap_or_else(|| workspace_root().join("target/demo"));
     if folder.exists() {
         std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
@@ -59,16 +64,18 @@ async fn run(args: Args) -> anyhow::Result<bool> {
     let end = end_signal()?;
     tokio::pin!(end);
     let stack = tokio::select! {
-        stack = Stack::start(&folder) => stack?,
+        stack = Stack::start(&folder, Duration::from_secs(rush_seconds)) => stack?,
         () = &mut end => return Ok(false),
     };
     introduce(&stack)?;
     let started = Instant::now();
     let mut stations = Stations::default();
     let mut screen = Screen::default();
+    let mut timeline = Timeline::default();
     loop {
         let state = look(&stack, &mut stations).await;
         screen.show(&state, started.elapsed())?;
+        timeline.add(started.elapsed(), &state);
         if seconds > 0 && started.elapsed() >= Duration::from_secs(seconds) {
             break;
         }
@@ -79,7 +86,8 @@ async fn run(args: Args) -> anyhow::Result<bool> {
     }
     say("ending; everything that was started is stopped and removed");
     drop(stack);
-    summarise(&stations, &folder)
+    timeline.write(&folder.join("timeline.csv"))?;
+    summarise(&stations, &timeline, &folder)
 }
 
 async fn wait_for_end(mut terminate: tokio::signal::unix::Signal, mut interrupt: tokio::signal::unix::Signal) {
@@ -179,7 +187,7 @@ fn band(forecast: Option<Forecast>) -> String {
     }
 }
 
-fn summarise(stations: &Stations, folder: &std::path::Path) -> anyhow::Result<bool> {
+fn summarise(stations: &Stations, timeline: &Timeline, folder: &std::path::Path) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\n\nWhat each station delivered:")?;
     let mut complete = true;
@@ -187,6 +195,9 @@ fn summarise(stations: &Stations, folder: &std::path::Path) -> anyhow::Result<bo
         complete &= seen.is_some();
         let mark = if seen.is_some() { "ok" } else { "MISSING" };
         writeln!(out, "  {mark:<8} {name}: {}", seen.as_deref().unwrap_or("nothing seen"))?;
+    }
+    for line in timeline.words() {
+        writeln!(out, "{line}")?;
     }
     writeln!(out, "Data and logs: {}", folder.display())?;
     Ok(complete)

@@ -56,8 +56,8 @@ impl Drop for Service {
 }
 
 impl Stack {
-    /// Starts everything; files go to `folder`.
-    pub(crate) async fn start(folder: &Path) -> anyhow::Result<Self> {
+    /// Starts everything; files go to `folder`. A rush of the load lasts `rush`.
+    pub(crate) async fn start(folder: &Path, rush: Duration) -> anyhow::Result<Self> {
         let binaries = ["cloudpulse-exporter", "cloudpulse-predictor", "cloudpulse-scaler"]
             .map(|name| workspace_binary(name, true).with_context(|| format!("{name} is not built; run make build")));
         let [exporter, predictor, scaler] = binaries;
@@ -71,7 +71,7 @@ impl Stack {
         };
         let data = folder.join("prometheus");
         say(&format!("generating {HISTORY_DAYS} days of web load and back-filling them with promtool"));
-        let load = Load::new(unix_now() as i64 + START_SECONDS + SLOT_SECONDS, HISTORY_DAYS);
+        let load = Load::new(unix_now() as i64 + START_SECONDS + SLOT_SECONDS, HISTORY_DAYS, rush.as_secs_f64());
         let file = folder.join("history.om");
         std::fs::write(&file, history(&load, ports.load))?;
         backfill(&file, &data).await?;
