@@ -71,10 +71,12 @@ async fn page(State(world): State<Shared>) -> String {
     for (quantile, factor) in
         [(0.5, 1.0), (0.8, 1.04), (0.9, 1.06), (0.95, 1.08), (0.99, 1.1), (0.995, 1.11), (0.999, 1.12)]
     {
-        let value = median_peak * factor;
-        text += &format!(
-            "cloudpulse_forecast_peak{{forecast=\"web-requests\",horizon=\"5m\",quantile=\"{quantile}\",model=\"ensemble\"}} {value}\n"
-        );
+        // In a quarter of an hour three times as much.
+        for (horizon, value) in [("5m", median_peak * factor), ("15m", 3.0 * median_peak * factor)] {
+            text += &format!(
+                "cloudpulse_forecast_peak{{forecast=\"web-requests\",horizon=\"{horizon}\",quantile=\"{quantile}\",model=\"ensemble\"}} {value}\n"
+            );
+        }
     }
     text
 }
@@ -179,6 +181,10 @@ async fn a_compose_service_follows_load_and_forecast_and_stays_when_both_are_gon
     ] {
         assert!(page.contains(expected), "{expected}\n{page}");
     }
+    // More than the maximum is foreseen between the two horizons.
+    let breach = newest["parts"]["breachInSeconds"].as_f64().unwrap();
+    assert!((300.0..900.0).contains(&breach), "{newest:#}");
+    assert!(page.contains("cloudpulse_scaler_capacity_breach_seconds{rule=\"web\","), "{page}");
     let checked = promtool(&["check", "metrics"], page.as_bytes()).await.unwrap();
     assert_eq!((checked.code, checked.stderr.as_str()), (Some(0), ""));
 

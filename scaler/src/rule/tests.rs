@@ -344,6 +344,7 @@ fn the_example_rules_load() {
         names,
         [
             ("api-dry-run", "dryRun".to_owned(), Form::Full),
+            ("shop/full", "dryRun".to_owned(), Form::Full),
             ("node-1-busy", "docker:legacy/worker".to_owned(), Form::Original),
             ("node-1-idle", "docker:legacy/worker".to_owned(), Form::Original),
             ("shop/web", "docker:shop/web".to_owned(), Form::Full),
