@@ -66,6 +66,13 @@ pub enum Command {
     Scale(ScaleArgs),
     /// Pause a rule of a running scaler, or lift its pause.
     Pause(PauseArgs),
+    /// Write what a rule would be elsewhere: an HPA, a KEDA ScaledObject, alert rules, a Grafana dashboard.
+    #[command(after_help = "Examples:
+  cloudpulse-scaler generate hpa --rule web.yaml --workload Deployment/web | kubectl apply --filename -
+  cloudpulse-scaler generate keda --rule web.yaml --prometheus http://prometheus:9090
+  cloudpulse-scaler generate alerts --rule web.yaml > web.rules.yml
+  cloudpulse-scaler generate dashboard --print-template > templates/dashboard.json.j2   # change it, then --templates templates")]
+    Generate(GenerateArgs),
     /// Try a rule on a load of the past before it is switched on: what would it have cost, when was it too small?
     ///
     /// The load is replayed every 15 s under the rule, with the code that decides in serve and the forecasts that the
@@ -151,6 +158,48 @@ pub struct CheckArgs {
     /// How to be let in at Prometheus.
     #[command(flatten)]
     pub access: AccessArgs,
+}
+
+/// Arguments of `generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// What to write.
+    #[arg(value_enum, value_name = "KIND")]
+    pub kind: GenerateKind,
+    /// File with the rule.
+    #[arg(long, value_name = "FILE", required_unless_present = "print_template")]
+    pub rule: Option<PathBuf>,
+    /// Name of the rule, where the file holds several.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Workload that is scaled, such as StatefulSet/web; a Deployment of the rule's name where absent.
+    #[arg(long, value_name = "KIND/NAME")]
+    pub workload: Option<String>,
+    /// Namespace; the rule's where absent.
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Address at which KEDA reaches Prometheus.
+    #[arg(long, default_value = "http://prometheus-operated:9090", value_name = "URL")]
+    pub prometheus: String,
+    /// Folder with templates of your own, by the names of the built-in ones; what is not there is built in.
+    #[arg(long, value_name = "FOLDER")]
+    pub templates: Option<PathBuf>,
+    /// Write the built-in template, to start one of your own.
+    #[arg(long)]
+    pub print_template: bool,
+}
+
+/// What `generate` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum GenerateKind {
+    /// A HorizontalPodAutoscaler (autoscaling/v2).
+    Hpa,
+    /// A KEDA ScaledObject.
+    Keda,
+    /// A rule file for Prometheus.
+    Alerts,
+    /// A Grafana dashboard.
+    Dashboard,
 }
 
 /// Where the running scaler is.

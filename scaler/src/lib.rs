@@ -12,6 +12,7 @@ pub mod check;
 pub mod cli;
 pub mod client;
 pub mod control;
+pub mod generate;
 pub mod metrics;
 pub mod reconcile;
 pub mod reload;

@@ -81,6 +81,12 @@ impl Cron {
         }
     }
 
+    /// Returns the expression and its time zone.
+    pub fn parts(&self) -> (&str, &str) {
+        // It was put together of both, and a time zone has no space.
+        self.text.rsplit_once(' ').unwrap_or((&self.text, "UTC"))
+    }
+
     /// Returns the first time after `now`; `None` where there is none.
     pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let after = MakeTimestamp::from_millisecond(now.unix_milliseconds()).ok()?;
