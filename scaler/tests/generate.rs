@@ -88,11 +88,11 @@ fn keda_gets_each_part_that_it_can_do() {
     let object: Value = serde_yaml::from_str(&text).unwrap();
     let triggers = object["spec"]["triggers"].as_sequence().unwrap();
     let kinds: Vec<&str> = triggers.iter().map(|trigger| trigger["type"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["prometheus", "prometheus", "prometheus", "cron", "cron"]);
+    assert_eq!(kinds, ["prometheus", "prometheus", "prometheus", "prometheus", "cron", "cron"]);
     assert_eq!(triggers[0]["metadata"]["activationThreshold"], "0.5");
-    assert_eq!(triggers[3]["metadata"]["timezone"], "Europe/Berlin");
+    assert_eq!(triggers[4]["metadata"]["timezone"], "Europe/Berlin");
     assert_eq!(
-        (&triggers[3]["metadata"]["desiredReplicas"], &object["spec"]["minReplicaCount"]),
+        (&triggers[4]["metadata"]["desiredReplicas"], &object["spec"]["minReplicaCount"]),
         (&"6".into(), &0.into())
     );
     assert!(text.contains("\n# - violationCost: ") && text.contains("\n# - schedules: "), "{text}");

@@ -4,10 +4,11 @@
 //! HPA at 70 or 80 %.
 
 mod measure;
+mod picture;
 mod report;
 mod traces;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cloudpulse_replay::peaks::PeakSource;
 use rayon::prelude::*;
@@ -23,6 +24,9 @@ pub(crate) struct Args {
     /// The six public request traces alone, without the eighteen harder ones.
     #[arg(long)]
     public_only: bool,
+    /// Also draw each trace's curve of violations over replica-hours, a file for each trace and start delay.
+    #[arg(long, value_name = "FOLDER")]
+    plot: Option<PathBuf>,
 }
 
 /// Replays all policies on all traces and prints the tables. `peaks` says how a load's peaks are forecast.
@@ -49,6 +53,13 @@ pub(crate) fn run(folder: &Path, args: &Args, peaks: PeakSource<'_>) -> anyhow::
         let measured: Vec<measure::Measured<'_>> =
             all.par_iter().with_max_len(1).map(|trace| measure::measure(trace, minutes * 60, peaks)).collect();
         report::print(*minutes, &measured);
+        if let Some(folder) = &args.plot {
+            std::fs::create_dir_all(folder)?;
+            for one in &measured {
+                let name = one.trace.name.replace('/', "_");
+                picture::write(*minutes, one, &folder.join(format!("{name}_{minutes}m.svg")))?;
+            }
+        }
     }
     Ok(())
 }

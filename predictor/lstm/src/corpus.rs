@@ -3,7 +3,7 @@
 //! A window holds what [`Tracker`] shows a network, so that training and serving see the same numbers.
 
 use cloudpulse_forecast::ensemble::{Bounds, Ensemble, KEEP_SECONDS};
-use cloudpulse_forecast::network::{self, COARSE, FINE, LEVELS};
+use cloudpulse_forecast::network;
 use cloudpulse_forecast::series::{Series, steps};
 use cloudpulse_forecast::tracker::{Schedule, Spec, Tracker};
 
@@ -223,15 +223,10 @@ pub fn origins(series: &Series, count: usize, seed: u64) -> Vec<usize> {
     origins
 }
 
-/// Sizes that a batch of `windows` has, for a reader: numbers of one window.
-pub fn window_numbers(anchors: usize) -> usize {
-    let query = network::QUERY + 4 * anchors;
-    let horizon = query + 2 * anchors + (LEVELS.len() + 1) * network::QUANTILE_ANCHORS + 2;
-    COARSE[0] * COARSE[1] + FINE[0] * FINE[1] + network::WINDOW + QUERIES * horizon
-}
-
 #[cfg(test)]
 mod tests {
+    use cloudpulse_forecast::network::{COARSE, FINE, LEVELS};
+
     use super::*;
 
     fn noise(len: usize) -> Series {
@@ -285,6 +280,13 @@ mod tests {
             assert!(targets || a == b, "array {part}");
         }
         assert_ne!(whole.parts[Part::Target as usize], other.parts[Part::Target as usize]);
+    }
+
+    /// Numbers that one window has.
+    fn window_numbers(anchors: usize) -> usize {
+        let query = network::QUERY + 4 * anchors;
+        let horizon = query + 2 * anchors + (LEVELS.len() + 1) * network::QUANTILE_ANCHORS + 2;
+        COARSE[0] * COARSE[1] + FINE[0] * FINE[1] + network::WINDOW + QUERIES * horizon
     }
 
     #[test]

@@ -220,7 +220,7 @@ fn is_incomplete(missing_data: MissingData, demand: &Demand, parts: &MetricParts
         return true;
     }
     match demand {
-        Demand::Threshold { .. } => parts.load.fresh().is_none(),
+        Demand::Threshold { .. } | Demand::Value { .. } => parts.load.fresh().is_none(),
         Demand::Load { .. } => {
             parts.load.fresh().is_none() || (forecast_needed && parts.peak.as_ref().is_some_and(lacks))
         }

@@ -158,6 +158,12 @@ pub enum Demand {
         /// How the forecast peak of the same load becomes replicas; `None` for a metric without forecast.
         forecast: Option<ForecastRule>,
     },
+    /// The value is one that replicas do not share but move, such as a latency: replicas change by its ratio to the target,
+    /// as with the HPA's target type `Value`.
+    Value {
+        /// What the value is to be, in its unit; positive.
+        target: f64,
+    },
     /// The value is held against a threshold; beyond it the workload has at least (or at most) so many replicas.
     Threshold {
         /// Which side of the threshold acts.

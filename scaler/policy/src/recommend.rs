@@ -129,6 +129,14 @@ pub fn recommend(policy: &MetricPolicy, seen: Option<&MetricObservation>, contex
         ahead: Vec::new(),
     };
     match &policy.demand {
+        Demand::Value { target } => {
+            if let Some((value, current)) = value.zip(context.current) {
+                // As if each of the current replicas had a share of the value as large as the value itself.
+                let load = value * f64::from(current.max(1));
+                (parts.reactive, parts.within_tolerance) = reactive(load, *target, context);
+            }
+            parts.wanted = parts.reactive;
+        }
         Demand::Threshold { side, threshold, replicas } => {
             parts.reactive =
                 value.and_then(|value| beyond_threshold(*side, *threshold, *replicas, value, context.current));
@@ -347,6 +355,37 @@ mod tests {
             let load = load_per_replica * f64::from(current);
             assert_eq!(reactive(load, target, context).0, Some(expected), "{current} × {load_per_replica} / {target}");
         }
+    }
+
+    /// Kubernetes documentation, "Algorithm details": for the target type Value, ceil(current · value / target).
+    #[test]
+    fn a_value_that_replicas_move_changes_them_by_its_ratio() {
+        let behavior = Behavior::default();
+        let asked = |current, value| {
+            let seen = MetricObservation {
+                name: "latency".to_owned(),
+                load: Reading::Fresh { value, age: Duration::ZERO },
+                sources: None,
+                peak: None,
+                horizon: None,
+                ahead: Vec::new(),
+            };
+            let context = Context {
+                mode: Mode::Floor,
+                scale_up: &behavior.scale_up,
+                scale_down: &behavior.scale_down,
+                current,
+                mean_wanted: None,
+                may_be_zero: false,
+            };
+            let policy = MetricPolicy { name: "latency".to_owned(), demand: Demand::Value { target: 0.2 } };
+            recommend(&policy, Some(&seen), context).wanted
+        };
+        assert_eq!(asked(Some(4), 0.4), Some(8));
+        assert_eq!(asked(Some(4), 0.1), Some(2));
+        assert_eq!(asked(Some(4), 0.21), Some(4), "within the tolerance");
+        assert_eq!(asked(Some(0), 0.3), Some(2), "from none as from one");
+        assert_eq!(asked(None, 0.3), None);
     }
 
     #[test]

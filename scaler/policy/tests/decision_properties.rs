@@ -65,7 +65,8 @@ fn demand() -> impl Strategy<Value = Demand> {
     );
     let threshold = (prop_oneof![Just(Side::Above), Just(Side::Below)], 0.0_f64..5000.0, 1_u32..60)
         .prop_map(|(side, threshold, replicas)| Demand::Threshold { side, threshold, replicas });
-    prop_oneof![5 => load, 1 => threshold]
+    let value = (1.0_f64..5000.0).prop_map(|target| Demand::Value { target });
+    prop_oneof![10 => load, 2 => threshold, 1 => value]
 }
 
 fn bounds() -> impl Strategy<Value = (Replicas, Replicas)> {
@@ -256,6 +257,8 @@ proptest! {
 
     #[test]
     fn deciding_again_changes_nothing(policy in policy(), seen in observation(), past in past()) {
+        // What replicas move is another value once they have changed.
+        prop_assume!(!policy.metrics.iter().any(|metric| matches!(metric.demand, Demand::Value { .. })));
         let (mut history, now) = lived(&policy, &past);
         let first = turn(&policy, &seen, &mut history, now, true);
         if !first.act {

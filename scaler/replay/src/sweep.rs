@@ -53,6 +53,11 @@ impl Curve {
         Self { best }
     }
 
+    /// Returns (cost, violation minutes) of the settings that no cheaper one beats: costs ascend, violations fall.
+    pub fn points(&self) -> &[(f64, f64)] {
+        &self.best
+    }
+
     /// Returns the violation minutes at a cost, linear between two settings; `None` below the cheapest one. Spending more
     /// than the dearest does not help.
     pub fn violations_at(&self, cost: f64) -> Option<f64> {

@@ -57,9 +57,11 @@ pub(super) struct Workload {
 pub(super) struct Metric {
     pub(super) name: String,
     pub(super) query: String,
-    /// Load at which the reactive part aims, a replica; absent for a threshold.
+    /// `AverageValue`, or `Value` for one that replicas move.
+    pub(super) target_kind: &'static str,
+    /// Load at which the reactive part aims, a replica, or the value; absent for a threshold.
     pub(super) per_replica: Option<String>,
-    /// Load that the most replicas serve, as PromQL; absent for a threshold.
+    /// Load that the most replicas serve, as PromQL; absent where that is not known.
     pub(super) at_most: Option<String>,
     /// Load that one replica serves.
     pub(super) capacity: Option<f64>,
@@ -152,12 +154,16 @@ fn view(demand: &Demand, query: &MetricQuery, max_replicas: Replicas) -> Metric 
     let mut metric = Metric {
         name: query.name.clone(),
         query: query.query.clone(),
+        target_kind: "AverageValue",
         per_replica: None,
         at_most: None,
         capacity: None,
         activation: "0".to_owned(),
         forecast: None,
     };
+    if let Demand::Value { target } = demand {
+        (metric.target_kind, metric.per_replica) = ("Value", Some(quantity(*target)));
+    }
     let Demand::Load { replica_capacity, target_utilization, activation_threshold, forecast } = demand else {
         return metric;
     };
@@ -231,7 +237,7 @@ fn lost(rule: &Rule) -> Vec<String> {
     let mut say = |line: &str| lost.push(line.to_owned());
     let forecasts = |demand: &Demand| match demand {
         Demand::Load { forecast, .. } => *forecast,
-        Demand::Threshold { .. } => None,
+        Demand::Threshold { .. } | Demand::Value { .. } => None,
     };
     if policy
         .metrics

@@ -126,6 +126,9 @@ fn capacity(demand: &mut Demand, given: Option<f64>) -> anyhow::Result<f64> {
         anyhow::ensure!(given > 0.0 && given.is_finite(), "--replica-capacity is {given}; it must be above 0");
     }
     match demand {
+        Demand::Value { .. } => {
+            anyhow::bail!("is a value that replicas move; the past does not tell what it would have been with others")
+        }
         Demand::Threshold { .. } => {
             given.context("goes by a threshold and says nothing of what a replica serves; give --replica-capacity")
         }

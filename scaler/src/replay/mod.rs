@@ -173,6 +173,7 @@ fn settings(policy: &Policy) -> Vec<(f64, Policy)> {
         }
         Some(Demand::Load { forecast: None, .. }) => (20..=50).map(|percent| f64::from(percent) * 0.02).collect(),
         Some(Demand::Threshold { threshold, .. }) => vec![*threshold],
+        Some(Demand::Value { target }) => vec![*target],
         None => Vec::new(),
     };
     let with = |knob: f64| {

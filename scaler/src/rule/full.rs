@@ -124,6 +124,14 @@ fn missing(spec: MissingDataSpec, check: &mut Check<'_>) -> Option<MissingData> 
     }
 }
 
+/// What a metric is held against.
+enum Target {
+    /// What one replica serves, and the share of it to aim at.
+    Load(f64, f64),
+    /// What the value is to be.
+    Value(f64),
+}
+
 fn metric(
     spec: MetricSpec,
     path: &str,
@@ -137,6 +145,7 @@ fn metric(
         sources,
         replica_capacity,
         average_value,
+        value,
         target_utilization,
         activation_threshold,
         forecast,
@@ -149,27 +158,32 @@ fn metric(
     let name = check.required_text(&at("name"), name);
     let query = check.required_text(&at("query"), query);
     let forecast = forecast.and_then(|forecast| check.required_text(&at("forecast"), Some(forecast)));
-    let load = match (replica_capacity, average_value) {
-        (Some(capacity), None) => {
+    let has_forecast = forecast.is_some();
+    let target = match (replica_capacity, average_value, value) {
+        (Some(capacity), None, None) => {
             let utilization = target_utilization.unwrap_or(Quantity(DEFAULT_TARGET_UTILIZATION));
             let utilization = check.ratio(&at("targetUtilization"), utilization, Range::UpToOne);
-            check.positive(&at("replicaCapacity"), capacity).zip(utilization)
+            check.positive(&at("replicaCapacity"), capacity).zip(utilization).map(|(a, b)| Target::Load(a, b))
         }
-        (None, Some(average)) => {
+        (None, average, value) if average.is_some() != value.is_some() => {
+            let field = if average.is_some() { "averageValue" } else { "value" };
             if target_utilization.is_some() {
-                check.add(at("targetUtilization"), "belongs to replicaCapacity; averageValue is the target itself");
+                check.add(at("targetUtilization"), format!("belongs to replicaCapacity; {field} is the target itself"));
             }
-            if forecast.is_some() {
-                check.add(at("averageValue"), "tells no capacity, which a forecast needs; use replicaCapacity");
+            if has_forecast {
+                check.add(at(field), "tells no capacity, which a forecast needs; use replicaCapacity");
             }
-            check.positive(&at("averageValue"), average).map(|average| (average, 1.0))
+            let average = average.map(|average| check.positive(&at(field), average).map(|it| Target::Load(it, 1.0)));
+            let value = value.map(|value| check.positive(&at(field), value).map(Target::Value));
+            average.or(value).flatten()
         }
-        (Some(_), Some(_)) => {
-            check.add(at("averageValue"), "excludes replicaCapacity; give one of them");
+        (None, None, _) => {
+            check.required(&at("replicaCapacity"), None::<()>);
             None
         }
-        (None, None) => {
-            check.required(&at("replicaCapacity"), None::<()>);
+        (_, average, _) => {
+            let field = if average.is_some() { "averageValue" } else { "value" };
+            check.add(at(field), "excludes replicaCapacity and each other target; give one of them");
             None
         }
     };
@@ -191,7 +205,7 @@ fn metric(
         }
         check.not_negative(&at("activationThreshold"), threshold)
     });
-    let (replica_capacity, target_utilization) = load?;
+    let target = target?;
     let horizon = horizon.unwrap_or(Some(Horizon::Fixed(DEFAULT_HORIZON)));
     let forecast_query = match forecast {
         None => None,
@@ -215,11 +229,14 @@ fn metric(
     Some((
         MetricPolicy {
             name: name.clone(),
-            demand: Demand::Load {
-                replica_capacity,
-                target_utilization,
-                activation_threshold: activation_threshold?,
-                forecast,
+            demand: match target {
+                Target::Value(target) => Demand::Value { target },
+                Target::Load(replica_capacity, target_utilization) => Demand::Load {
+                    replica_capacity,
+                    target_utilization,
+                    activation_threshold: activation_threshold?,
+                    forecast,
+                },
             },
         },
         MetricQuery {

@@ -35,12 +35,13 @@ pub fn lint(rule: &Rule) -> Vec<Warning> {
     let mut warn = |path: String, message: String| warnings.push(Warning { path, message });
     let policy = &rule.policy;
     for (at, query) in rule.queries.iter().enumerate() {
-        if let Some(why) = moved_by_scaling(&query.query) {
+        let on_purpose = policy.metrics.get(at).is_some_and(|metric| matches!(metric.demand, Demand::Value { .. }));
+        if let Some(why) = moved_by_scaling(&query.query).filter(|_| !on_purpose) {
             warn(
                 format!("spec.metrics[{at}].query"),
                 format!(
                     "{why}: scaling moves it, and the rule would answer itself; query the load on the whole workload, such \
-                     as sum(rate(requests_total[1m]))"
+                     as sum(rate(requests_total[1m])), or give the metric a value as its target"
                 ),
             );
         }

@@ -108,6 +108,7 @@ pub(crate) struct MetricSpec {
     pub(crate) sources: Option<String>,
     pub(crate) replica_capacity: Option<Quantity>,
     pub(crate) average_value: Option<Quantity>,
+    pub(crate) value: Option<Quantity>,
     pub(crate) target_utilization: Option<Quantity>,
     pub(crate) activation_threshold: Option<Quantity>,
     pub(crate) forecast: Option<String>,

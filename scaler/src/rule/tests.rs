@@ -148,7 +148,7 @@ fn every_fault_is_found_with_its_path() {
         "f.yaml: spec.metrics[0].quantile: is 1.5; it must be between 0 and 1",
         "f.yaml: spec.metrics[1].averageValue: tells no capacity, which a forecast needs",
         "f.yaml: spec.metrics[1].targetUtilization: belongs to replicaCapacity",
-        "f.yaml: spec.metrics[2].averageValue: excludes replicaCapacity",
+        "f.yaml: spec.metrics[2].averageValue: excludes replicaCapacity and",
         "f.yaml: spec.metrics[2].horizon: needs forecast",
         "f.yaml: spec.metrics[3].replicaCapacity: invalid value: string \"many\"",
         "f.yaml: spec.metrics[4].quantile: excludes violationCost",
