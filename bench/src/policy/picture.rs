@@ -46,7 +46,7 @@ fn draw(name: &str, minutes: i64, curves: &[(&str, &str, &Curve)], budgets: &[f6
     let height = |violations: f64| (violations + 1.0).log10();
     let last = budgets.iter().copied().fold(1.0, f64::max) * BEYOND;
     let within = |curve: &Curve| -> Vec<(f64, f64)> {
-        curve.points().iter().copied().filter(|(cost, _)| *cost <= last).collect()
+        curve.points().iter().copied().filter(|(cost, _)| (1.0..=last).contains(cost)).collect()
     };
     let most = curves.iter().flat_map(|(.., curve)| within(curve)).map(|(_, minutes)| minutes).fold(9.0, f64::max);
     let frame = Frame { first: 1.0, last, low: 0.0, high: height(most), top: TOP, bottom: BOTTOM };
