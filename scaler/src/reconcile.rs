@@ -14,7 +14,6 @@ use cloudpulse_policy::history::History;
 use cloudpulse_policy::lead_time::LeadTime;
 use cloudpulse_policy::observation::Observation;
 use cloudpulse_policy::policy::Mode;
-use cloudpulse_policy::policy::Pause;
 use cloudpulse_policy::policy::Policy;
 use cloudpulse_policy::time::Timestamp;
 use futures_util::future::join;
@@ -27,7 +26,6 @@ use crate::board::Board;
 use crate::board::Entry;
 use crate::board::Outcome;
 use crate::control::Controls;
-use crate::control::Override;
 use crate::metrics::Metrics;
 use crate::rule::Rule;
 use crate::source;
@@ -121,10 +119,9 @@ impl Reconciler {
         let from = self.target.replicas().await.map_err(|error| Refused::Target(words(&error)))?;
         if !hold.is_zero() {
             // Before the target changes, so that no turn takes it back.
-            let until_seconds = Some(now.unix_seconds() + hold.as_secs_f64());
-            let still = Override { pause: Pause::All, until_seconds };
+            let until_seconds = now.unix_seconds() + hold.as_secs_f64();
             self.controls
-                .set(&self.rule.name, Some(still), now)
+                .hold(&self.rule.name, until_seconds, now)
                 .map_err(|error| Refused::Target(format!("{error:#}")))?;
         }
         if from != replicas {
