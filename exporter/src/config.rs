@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 use cloudpulse_common::telemetry::LogArgs;
 
-use crate::collector::COLLECTORS;
+use crate::collector::{COLLECTORS, Entry};
 use crate::host::Roots;
 
 use self::filters::FilterArguments;
@@ -102,11 +102,12 @@ impl Config {
             given("listen_address", ValueSource::CommandLine) && given("port", ValueSource::EnvVariable);
         let listen = resolve(&listen_address, port.filter(|_| !port_is_overruled))
             .map_err(|message| command.error(clap::error::ErrorKind::ValueValidation, message))?;
-        let collectors = COLLECTORS.iter().map(|entry| entry.name);
+        let by_default = |entry: &Entry| entry.by_default && !disable_defaults;
+        let chosen = COLLECTORS.iter().filter(|entry| is_enabled(&matches, entry.name, by_default(entry)));
         Ok(Self {
             listen,
             node_id: node_id.unwrap_or_else(host_name),
-            collectors: collectors.filter(|name| is_enabled(&matches, name, !disable_defaults)).collect(),
+            collectors: chosen.map(|entry| entry.name).collect(),
             filters: filters.into(),
             roots: Roots { procfs, sysfs, rootfs, udev_data },
             log,
@@ -126,7 +127,10 @@ fn with_collectors(mut command: Command) -> Command {
                 Arg::new(id)
                     .long(id)
                     .env(env)
-                    .help(format!("{} (on by default; --{no_id} or {env}=false turns it off)", entry.about))
+                    .help(match entry.by_default {
+                        true => format!("{} (on by default; --{no_id} or {env}=false turns it off)", entry.about),
+                        false => format!("{} (off by default)", entry.about),
+                    })
                     .num_args(0..=1)
                     .require_equals(true)
                     .default_missing_value("true")
@@ -178,7 +182,8 @@ mod tests {
     fn the_command_is_sound_and_runs_everything_by_default() {
         with_collectors(Arguments::command()).debug_assert();
         let config = parse(&[]).unwrap();
-        assert_eq!(config.collectors.len(), COLLECTORS.len());
+        assert_eq!(config.collectors.len(), COLLECTORS.iter().filter(|entry| entry.by_default).count());
+        assert!(!config.collectors.contains(&"processes"));
         assert_eq!(config.listen, ["127.0.0.1:9100".parse().unwrap()]);
         assert!(!config.node_id.is_empty());
     }
@@ -193,7 +198,8 @@ mod tests {
             assert_eq!(parse(arguments).unwrap().collectors, chosen, "{arguments:?}");
         }
         let config = parse(&["--no-collector.meminfo"]).unwrap();
-        assert_eq!(config.collectors.len(), COLLECTORS.len() - 1);
+        assert_eq!(config.collectors.len(), parse(&[]).unwrap().collectors.len() - 1);
+        assert!(parse(&["--collector.processes"]).unwrap().collectors.contains(&"processes"));
         assert!(!config.collectors.contains(&"meminfo"));
         assert!(parse(&["--collector.nothing"]).is_err());
     }

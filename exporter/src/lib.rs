@@ -6,6 +6,7 @@
 //!
 //! A new collector is one file in `collector/` and one entry in [`collector::COLLECTORS`].
 
+mod attributes;
 pub mod collector;
 pub mod config;
 mod filter;
