@@ -26,6 +26,8 @@ pub struct Config {
     pub collectors: Vec<&'static str>,
     /// Which devices, mounts and containers are exported.
     pub filters: Filters,
+    /// Whether the page says what the exporter itself uses.
+    pub own_metrics: bool,
     /// Where the filesystems of the host are mounted.
     pub roots: Roots,
     /// How to log.
@@ -69,6 +71,9 @@ struct Arguments {
     /// Run only the collectors that are asked for by --collector.NAME.
     #[arg(long = "collector.disable-defaults", env = "COLLECTOR_DISABLE_DEFAULTS")]
     disable_defaults: bool,
+    /// Leave out process_*, which says what the exporter itself uses.
+    #[arg(long = "web.disable-exporter-metrics", env = "WEB_DISABLE_EXPORTER_METRICS")]
+    disable_own_metrics: bool,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -94,6 +99,7 @@ impl Config {
             udev_data,
             filters,
             disable_defaults,
+            disable_own_metrics,
             log,
         } = parsed;
         // An address on the command line is more particular than a PORT that happens to be in the environment.
@@ -109,6 +115,7 @@ impl Config {
             node_id: node_id.unwrap_or_else(host_name),
             collectors: chosen.map(|entry| entry.name).collect(),
             filters: filters.into(),
+            own_metrics: !disable_own_metrics,
             roots: Roots { procfs, sysfs, rootfs, udev_data },
             log,
         })

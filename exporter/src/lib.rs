@@ -13,6 +13,7 @@ mod filter;
 pub mod host;
 pub mod http;
 mod parse;
+mod process;
 pub mod scrape;
 
 use anyhow::Context as _;

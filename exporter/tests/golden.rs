@@ -147,6 +147,7 @@ fn scraper_of(folder: &Path, files: &[(String, &str)], collectors: &[&'static st
             containers: Containers { socket: Some(PathBuf::new()), ..Containers::default() },
             ..Filters::default()
         },
+        own_metrics: false,
         roots: Roots { procfs: at("proc"), sysfs: at("sys"), rootfs: "/".into(), udev_data: at("udev") },
         log: cloudpulse_common::telemetry::LogArgs {
             log_level: "info".to_owned(),

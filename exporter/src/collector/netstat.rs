@@ -14,7 +14,7 @@ pub(super) const ENTRY: Entry = Entry {
     by_default: true,
     new: |host, filters: &Filters| {
         let file = |path: &str, shape, fields| {
-            let selection = Selection::new(filters.netstat_fields.clone());
+            let selection = Selection::new(&filters.netstat_fields);
             Source { file: host.own_proc_file(path, shape), fields, selection }
         };
         Box::new(Netstat {

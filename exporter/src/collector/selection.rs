@@ -8,7 +8,9 @@ use crate::parse::{Scale, scaled};
 /// The chosen fields of one file.
 #[derive(Debug)]
 pub(crate) struct Selection {
-    filter: Regex,
+    /// A regular expression. It is compiled when it is needed, which is once: compiled, the default one of netstat takes
+    /// 100 KiB.
+    filter: Box<str>,
     /// Fields of the file when it was looked at; zero before.
     count: usize,
     chosen: Vec<Chosen>,
@@ -34,8 +36,8 @@ pub(crate) struct Field<'c> {
 }
 
 impl Selection {
-    pub(crate) const fn new(filter: Regex) -> Self {
-        Self { filter, count: 0, chosen: Vec::new() }
+    pub(crate) fn new(filter: &Regex) -> Self {
+        Self { filter: filter.as_str().into(), count: 0, chosen: Vec::new() }
     }
 
     /// Writes the chosen fields as untyped families `<prefix><group>_<name>`. `help` makes the HELP from group and name.
@@ -78,6 +80,7 @@ impl Selection {
     fn choose<'c>(&mut self, fields: impl Iterator<Item = Field<'c>>, prefix: &str, help: fn(&str, &str) -> String) {
         self.chosen.clear();
         self.count = 0;
+        let Ok(filter) = Regex::new(&self.filter) else { return };
         for (position, field) in fields.enumerate() {
             self.count = position + 1;
             let (Ok(group), Ok(name)) = (std::str::from_utf8(field.group), std::str::from_utf8(field.name)) else {
@@ -85,7 +88,7 @@ impl Selection {
             };
             let key = if group.is_empty() { name.to_owned() } else { format!("{group}_{name}") };
             let is_name = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            if is_name && self.filter.is_match(&key) {
+            if is_name && filter.is_match(&key) {
                 let family = format!("{prefix}{key}").into();
                 self.chosen.push(Chosen { position, length: name.len(), family, help: help(group, name).into() });
             }

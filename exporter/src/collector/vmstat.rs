@@ -15,7 +15,7 @@ pub(super) const ENTRY: Entry = Entry {
     new: |host, filters: &Filters| {
         Box::new(Vmstat {
             file: host.own_proc_file("vmstat", Shape::Records { longest: 128 }),
-            fields: Selection::new(filters.vmstat_fields.clone()),
+            fields: Selection::new(&filters.vmstat_fields),
         })
     },
 };
