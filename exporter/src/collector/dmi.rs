@@ -49,6 +49,10 @@ impl Collector for Dmi {
     fn collect(&mut self, host: &mut Host, page: &mut Page<'_>) -> Result<(), CollectError> {
         if self.labels.is_none() {
             let folder = host.roots().sysfs.join("class/dmi/id");
+            // One look, not one for each file.
+            if !folder.is_dir() {
+                return Err(CollectError::NoData(folder));
+            }
             let read = |file: &str| text(Attributes::new(folder.clone(), 1).read(0, file, &mut [0; LONGEST]));
             // Numbers of series can be read by root alone.
             let values = NAMES.map(|name| {

@@ -14,7 +14,7 @@ pub(super) const ENTRY: Entry = Entry {
     by_default: true,
     new: |host, filters: &Filters| {
         let file = |path: &str, shape, fields| {
-            let selection = Selection::new(&filters.netstat_fields);
+            let selection = Selection::new(filters.netstat_fields.as_ref(), is_default);
             Source { file: host.own_proc_file(path, shape), fields, selection }
         };
         Box::new(Netstat {
@@ -26,6 +26,27 @@ pub(super) const ENTRY: Entry = Entry {
         })
     },
 };
+
+/// Returns what node_exporter's default pattern does; a test has that pattern.
+fn is_default(key: &str) -> bool {
+    let Some((protocol, name)) = key.split_once('_') else { return false };
+    let has = |names: &[&str]| names.contains(&name);
+    key.ends_with("_InErrors")
+        || key.ends_with("_InErrs")
+        || match protocol {
+            "Ip" => name == "Forwarding",
+            "Ip6" | "IpExt" => has(&["InOctets", "OutOctets"]),
+            "Icmp" | "Icmp6" => has(&["InMsgs", "OutMsgs"]),
+            "TcpExt" => {
+                name.starts_with("Listen")
+                    || name.starts_with("Syncookies")
+                    || has(&["TCPSynRetrans", "TCPTimeouts", "TCPOFOQueue", "TCPRcvQDrop"])
+            }
+            "Tcp" => has(&["ActiveOpens", "InSegs", "OutSegs", "OutRsts", "PassiveOpens", "RetransSegs", "CurrEstab"]),
+            "Udp" | "Udp6" => has(&["InDatagrams", "OutDatagrams", "NoPorts", "RcvbufErrors", "SndbufErrors"]),
+            _ => false,
+        }
+}
 
 #[derive(Debug)]
 struct Netstat {
@@ -97,6 +118,40 @@ mod tests {
     use super::super::testing::Fixture;
     use super::*;
     use proptest::prelude::*;
+    use regex_lite::Regex;
+
+    /// Of its newest version.
+    const DEFAULT: &str = "^(.*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)|\
+        Icmp6?_(InMsgs|OutMsgs)|TcpExt_(Listen.*|Syncookies.*|TCPSynRetrans|TCPTimeouts|TCPOFOQueue|TCPRcvQDrop)|\
+        Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab)|\
+        Udp6?_(InDatagrams|OutDatagrams|NoPorts|RcvbufErrors|SndbufErrors))$";
+
+    /// Every field that this kernel has, and every protocol with every name of the pattern.
+    #[test]
+    fn the_default_is_the_pattern_of_node_exporter() {
+        let pattern = Regex::new(DEFAULT).unwrap();
+        let words =
+            |text: &str| text.split(|c: char| !c.is_ascii_alphanumeric()).map(str::to_owned).collect::<Vec<_>>();
+        let files = ["netstat", "snmp", "snmp6"].map(|file| std::fs::read_to_string(format!("/proc/net/{file}")));
+        let names = words(DEFAULT).into_iter().chain(files.iter().flatten().flat_map(|text| words(text)));
+        let mut chosen = 0;
+        for name in names {
+            for protocol in ["Ip", "Ip6", "IpExt", "Icmp", "Icmp6", "Tcp", "TcpExt", "Udp", "Udp6", "UdpLite", ""] {
+                for key in [format!("{protocol}_{name}"), format!("{protocol}{name}"), format!("{protocol}_a_{name}")] {
+                    assert_eq!(is_default(&key), pattern.is_match(&key), "{key}");
+                    chosen += usize::from(is_default(&key));
+                }
+            }
+        }
+        assert!(chosen > 40, "{chosen}");
+    }
+
+    #[test]
+    fn other_fields_are_chosen_by_the_filter() {
+        let filters = Filters { netstat_fields: Regex::new("^Ip_D").ok(), ..Filters::default() };
+        let samples = Fixture::with_filters(&ENTRY, &[("proc/net/snmp", SNMP)], &filters).samples().unwrap();
+        assert_eq!(samples, ["node_netstat_Ip_DefaultTTL 64"]);
+    }
 
     const NETSTAT: &str =
         "TcpExt: SyncookiesSent ListenDrops TW\nTcpExt: 1 2 3\nIpExt: InNoRoutes InOctets\nIpExt: 4 5\n";

@@ -5,12 +5,19 @@ use regex_lite::Regex;
 
 use crate::parse::{Scale, scaled};
 
+/// Which fields are chosen, by group and name with an underscore between them.
+#[derive(Debug)]
+pub(crate) enum Choice {
+    /// What is chosen where nothing else is asked for. No regular expression: the default one of netstat takes 300 KiB.
+    Default(fn(&str) -> bool),
+    /// A regular expression, compiled when it is needed, which is once.
+    Pattern(Box<str>),
+}
+
 /// The chosen fields of one file.
 #[derive(Debug)]
 pub(crate) struct Selection {
-    /// A regular expression. It is compiled when it is needed, which is once: compiled, the default one of netstat takes
-    /// 100 KiB.
-    filter: Box<str>,
+    choice: Choice,
     /// Fields of the file when it was looked at; zero before.
     count: usize,
     chosen: Vec<Chosen>,
@@ -36,8 +43,10 @@ pub(crate) struct Field<'c> {
 }
 
 impl Selection {
-    pub(crate) fn new(filter: &Regex) -> Self {
-        Self { filter: filter.as_str().into(), count: 0, chosen: Vec::new() }
+    /// Returns the fields that `pattern` chooses, or those of `default` without one.
+    pub(crate) fn new(pattern: Option<&Regex>, default: fn(&str) -> bool) -> Self {
+        let choice = pattern.map_or(Choice::Default(default), |pattern| Choice::Pattern(pattern.as_str().into()));
+        Self { choice, count: 0, chosen: Vec::new() }
     }
 
     /// Writes the chosen fields as untyped families `<prefix><group>_<name>`. `help` makes the HELP from group and name.
@@ -80,7 +89,11 @@ impl Selection {
     fn choose<'c>(&mut self, fields: impl Iterator<Item = Field<'c>>, prefix: &str, help: fn(&str, &str) -> String) {
         self.chosen.clear();
         self.count = 0;
-        let Ok(filter) = Regex::new(&self.filter) else { return };
+        let pattern = match &self.choice {
+            Choice::Default(_) => None,
+            // It was one before.
+            Choice::Pattern(pattern) => Regex::new(pattern).ok(),
+        };
         for (position, field) in fields.enumerate() {
             self.count = position + 1;
             let (Ok(group), Ok(name)) = (std::str::from_utf8(field.group), std::str::from_utf8(field.name)) else {
@@ -88,7 +101,11 @@ impl Selection {
             };
             let key = if group.is_empty() { name.to_owned() } else { format!("{group}_{name}") };
             let is_name = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            if is_name && filter.is_match(&key) {
+            let is_chosen = match (&self.choice, &pattern) {
+                (Choice::Default(is_default), _) => is_default(&key),
+                (Choice::Pattern(_), pattern) => pattern.as_ref().is_some_and(|pattern| pattern.is_match(&key)),
+            };
+            if is_name && is_chosen {
                 let family = format!("{prefix}{key}").into();
                 self.chosen.push(Chosen { position, length: name.len(), family, help: help(group, name).into() });
             }

@@ -15,10 +15,16 @@ pub(super) const ENTRY: Entry = Entry {
     new: |host, filters: &Filters| {
         Box::new(Vmstat {
             file: host.own_proc_file("vmstat", Shape::Records { longest: 128 }),
-            fields: Selection::new(&filters.vmstat_fields),
+            fields: Selection::new(filters.vmstat_fields.as_ref(), is_default),
         })
     },
 };
+
+/// Returns what `^(oom_kill|pgpg|pswp|pg.*fault).*` does, node_exporter's default.
+fn is_default(name: &str) -> bool {
+    let is_fault = |name: &str| name.strip_prefix("pg").is_some_and(|rest| rest.contains("fault"));
+    ["oom_kill", "pgpg", "pswp"].iter().any(|prefix| name.starts_with(prefix)) || is_fault(name)
+}
 
 #[derive(Debug)]
 struct Vmstat {
@@ -86,12 +92,18 @@ mod tests {
 
     #[test]
     fn other_fields_are_chosen_by_the_filter() {
-        let filters = Filters { vmstat_fields: Regex::new("^n").unwrap(), ..Filters::default() };
+        let filters = Filters { vmstat_fields: Regex::new("^n").ok(), ..Filters::default() };
         let samples = Fixture::with_filters(&ENTRY, &[("proc/vmstat", VMSTAT)], &filters).samples().unwrap();
         assert_eq!(samples, ["node_vmstat_nr_free_pages 2757142", "node_vmstat_numa_hit 7"]);
     }
 
     proptest! {
+        #[test]
+        fn the_default_is_the_pattern_of_node_exporter(name in "(oom_kill|pgpg|pswp|pg|fault|maj|in|_|x){0,4}") {
+            let pattern = Regex::new("^(oom_kill|pgpg|pswp|pg.*fault).*").unwrap();
+            prop_assert_eq!(is_default(&name), pattern.is_match(&name));
+        }
+
         #[test]
         fn any_content_is_read(content: Vec<u8>) {
             let _ = fields(&content).count();

@@ -20,13 +20,6 @@ const DISKS_EXCLUDE: &str = "^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\\d+n\\d+p)\\d
 const CONTAINER_LABELS: &str =
     "com.docker.compose.project,com.docker.compose.service,com.docker.compose.container-number";
 
-/// Fields of /proc/vmstat that are exported by default; node_exporter's.
-const VMSTAT_FIELDS: &str = "^(oom_kill|pgpg|pswp|pg.*fault).*";
-/// Statistics of the network's protocols that are exported by default; node_exporter's.
-const NETSTAT_FIELDS: &str = "^(.*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)|Icmp6?_(InMsgs|OutMsgs)|\
-    TcpExt_(Listen.*|Syncookies.*|TCPSynRetrans|TCPTimeouts|TCPOFOQueue|TCPRcvQDrop)|\
-    Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab)|\
-    Udp6?_(InDatagrams|OutDatagrams|NoPorts|RcvbufErrors|SndbufErrors))$";
 /// Devices that are ignored by default: none.
 const NONE: &str = "^$";
 
@@ -60,10 +53,10 @@ pub struct Filters {
     pub hwmon_chips: Filter,
     /// Devices that the collector netclass leaves out.
     pub netclass_ignored: Regex,
-    /// Fields of the collector netstat.
-    pub netstat_fields: Regex,
-    /// Fields of the collector vmstat.
-    pub vmstat_fields: Regex,
+    /// Fields of the collector netstat; node_exporter's default when absent.
+    pub netstat_fields: Option<Regex>,
+    /// Fields of the collector vmstat; node_exporter's default when absent.
+    pub vmstat_fields: Option<Regex>,
     /// Supplies that the collector powersupplyclass leaves out.
     pub power_supplies_ignored: Regex,
     /// Folders of the collector textfile.
@@ -88,8 +81,8 @@ impl Default for Filters {
             arp_devices: Filter::default(),
             hwmon_chips: Filter::default(),
             netclass_ignored: regex(NONE),
-            netstat_fields: regex(NETSTAT_FIELDS),
-            vmstat_fields: regex(VMSTAT_FIELDS),
+            netstat_fields: None,
+            vmstat_fields: None,
             power_supplies_ignored: regex(NONE),
             textfile_folders: Vec::new(),
             net_devices: Filter::default(),
@@ -157,12 +150,12 @@ pub(super) struct FilterArguments {
     /// Network devices that the collector netclass leaves out.
     #[arg(long = "collector.netclass.ignored-devices", env = "COLLECTOR_NETCLASS_IGNORED_DEVICES", value_name = "REGEX", default_value = NONE)]
     netclass_ignored: Regex,
-    /// Statistics of IP, ICMP, TCP and UDP to export.
-    #[arg(long = "collector.netstat.fields", env = "COLLECTOR_NETSTAT_FIELDS", value_name = "REGEX", default_value = NETSTAT_FIELDS)]
-    netstat_fields: Regex,
-    /// Fields of /proc/vmstat to export.
-    #[arg(long = "collector.vmstat.fields", env = "COLLECTOR_VMSTAT_FIELDS", value_name = "REGEX", default_value = VMSTAT_FIELDS)]
-    vmstat_fields: Regex,
+    /// Statistics of IP, ICMP, TCP and UDP to export, such as `^Tcp_`; those of node_exporter by default.
+    #[arg(long = "collector.netstat.fields", env = "COLLECTOR_NETSTAT_FIELDS", value_name = "REGEX")]
+    netstat_fields: Option<Regex>,
+    /// Fields of /proc/vmstat to export; paging, swapping and kills for want of memory by default, as in node_exporter.
+    #[arg(long = "collector.vmstat.fields", env = "COLLECTOR_VMSTAT_FIELDS", value_name = "REGEX")]
+    vmstat_fields: Option<Regex>,
     /// Power supplies to leave out.
     #[arg(long = "collector.powersupply.ignored-supplies", env = "COLLECTOR_POWERSUPPLY_IGNORED_SUPPLIES", value_name = "REGEX", default_value = NONE)]
     power_ignored: Regex,
