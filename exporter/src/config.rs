@@ -122,6 +122,45 @@ impl Config {
     }
 }
 
+/// Collectors that node_exporter has and this does not: whoever turns them off there may do so here.
+const ABSENT: [&str; 35] = [
+    "bcache",
+    "bcachefs",
+    "btrfs",
+    "buddyinfo",
+    "cgroups",
+    "dmmultipath",
+    "drbd",
+    "drm",
+    "ethtool",
+    "fibrechannel",
+    "infiniband",
+    "interrupts",
+    "ipvs",
+    "kernel_hung",
+    "ksmd",
+    "lnstat",
+    "logind",
+    "meminfo_numa",
+    "mountstats",
+    "network_route",
+    "nfs",
+    "nfsd",
+    "ntp",
+    "perf",
+    "qdisc",
+    "slabinfo",
+    "softirqs",
+    "sysctl",
+    "systemd",
+    "tapestats",
+    "tcpstat",
+    "timex",
+    "watchdog",
+    "wifi",
+    "zfs",
+];
+
 /// Adds `--collector.NAME` and `--no-collector.NAME` for each collector of the registry.
 fn with_collectors(mut command: Command) -> Command {
     for entry in COLLECTORS {
@@ -145,6 +184,10 @@ fn with_collectors(mut command: Command) -> Command {
                     .value_parser(clap::value_parser!(bool)),
             )
             .arg(Arg::new(no_id).long(no_id).action(ArgAction::SetTrue).hide(true));
+    }
+    for name in ABSENT {
+        let no_id: &'static str = format!("no-collector.{name}").leak();
+        command = command.arg(Arg::new(no_id).long(no_id).action(ArgAction::SetTrue).hide(true));
     }
     command
 }
@@ -209,6 +252,12 @@ mod tests {
         assert!(parse(&["--collector.processes"]).unwrap().collectors.contains(&"processes"));
         assert!(!config.collectors.contains(&"meminfo"));
         assert!(parse(&["--collector.nothing"]).is_err());
+        // What is not here can be turned off and not on.
+        assert_eq!(
+            parse(&["--no-collector.wifi", "--no-collector.zfs"]).unwrap().collectors,
+            parse(&[]).unwrap().collectors
+        );
+        assert!(parse(&["--collector.zfs"]).is_err() && parse(&["--no-collector.nothing"]).is_err());
     }
 
     #[test]

@@ -94,7 +94,7 @@ const VERSION_2: [(&str, &str); 14] = [
 
 /// Time, uname, os and selinux are the machine's own; a filesystem needs one that is mounted; a container one that runs; paths of
 /// rapl and textfile are those of the folder. All have tests of their own.
-const COLLECTORS: [&str; 28] = [
+const COLLECTORS: [&str; 29] = [
     "arp",
     "bonding",
     "conntrack",
@@ -123,6 +123,7 @@ const COLLECTORS: [&str; 28] = [
     "thermal_zone",
     "udp_queues",
     "vmstat",
+    "xfs",
 ];
 
 fn scraper(folder: &Path) -> Scraper {

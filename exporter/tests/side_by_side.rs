@@ -250,6 +250,7 @@ async fn a_machine_with_all_hardware_is_shown_as_node_exporter_shows_it() {
         "thermal_zone",
         "udp_queues",
         "vmstat",
+        "xfs",
     ];
     let collectors = collectors.map(|name| format!("--collector.{name}"));
     let mut flags = vec!["--web.disable-exporter-metrics", "--collector.disable-defaults", &procfs, &sysfs];

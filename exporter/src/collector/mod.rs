@@ -40,6 +40,7 @@ mod time;
 mod udp_queues;
 mod uname;
 mod vmstat;
+mod xfs;
 
 use std::fmt::Debug;
 use std::io;
@@ -130,6 +131,7 @@ pub const COLLECTORS: &[Entry] = &[
     udp_queues::ENTRY,
     uname::ENTRY,
     vmstat::ENTRY,
+    xfs::ENTRY,
 ];
 
 #[cfg(test)]
