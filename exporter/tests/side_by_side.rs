@@ -164,7 +164,7 @@ impl Pages {
                     None if is_scrape => {}
                     None => found.push(format!("{name}: without {labels:?}")),
                     Some(our_value) => {
-                        let is_equal = (our_value - value).abs() <= 1e-9 * value.abs();
+                        let is_equal = our_value == value || (our_value - value).abs() <= 1e-9 * value.abs();
                         let is_near = !is_still && near(name, kind, *value, *our_value);
                         if !is_equal && !is_near && (!is_scrape || name.ends_with("success")) {
                             found.push(format!("{name} {labels:?}: {our_value} in place of {value}"));
@@ -268,5 +268,62 @@ async fn a_machine_with_all_hardware_is_shown_as_node_exporter_shows_it() {
         "node_edac_correctable_errors_total",
     ] {
         assert!(pages.theirs.contains_key(family), "{family}");
+    }
+}
+
+/// Files of metrics, good and bad.
+const TEXTFILES: [(&str, &str); 9] = [
+    ("a.prom", "# HELP jobs_total Jobs.\n# TYPE jobs_total counter\njobs_total{name=\"a \\\"b\\\"\\n\\\\\"} 1\n"),
+    (
+        "b.prom",
+        "# HELP jobs_total Jobs.\n# TYPE jobs_total counter\njobs_total{name=\"c\"} 2.5e3\nplain NaN\nmore{} +Inf\n",
+    ),
+    (
+        "c.prom",
+        "# TYPE latency_seconds histogram\nlatency_seconds_bucket{le=\"1\"} 1\nlatency_seconds_bucket{le=\"2.5\"} 2\n\
+         latency_seconds_bucket{le=\"+Inf\"} 3\nlatency_seconds_sum 7.5\nlatency_seconds_count 3\n",
+    ),
+    (
+        "d.prom",
+        "# TYPE size summary\nsize{x=\"y\",quantile=\"0.5\"} 5\nsize{x=\"y\",quantile=\"0.9\"} 9\nsize_sum{x=\"y\"} 20\n\
+         size_count{x=\"y\"} 4\n",
+    ),
+    ("e.prom", "# a comment\n\n   spaced   {  a = \"b\" , }   3\n# TYPE nothing gauge\n# HELP nothing Nothing.\n"),
+    ("f.prom", "good 1\nbad{\n"),
+    ("g.prom", "timed 1 1700000000000\n"),
+    ("h.prom", "first 1\nwithout_its_end 1"),
+    ("i.txt", "other 1\n"),
+];
+
+#[tokio::test]
+async fn files_of_metrics_are_shown_as_node_exporter_shows_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = format!("--collector.textfile.directory={}", folder.path().display());
+    let flags = ["--web.disable-exporter-metrics", "--collector.disable-defaults", "--collector.textfile", &directory];
+    let own = "node_textfile_scrape_error";
+    for (files, error) in [(&TEXTFILES[..5], 0.0), (&TEXTFILES[..], 1.0)] {
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        let mut pages = scrape_both(&flags, &[]).await;
+        // NaN is not equal to itself.
+        for page in [&mut pages.theirs, &mut pages.ours] {
+            let (kind, plain) = page.remove("plain").unwrap();
+            assert!(kind == "untyped" && plain.into_values().all(f64::is_nan));
+        }
+        let differences = pages.differences(true);
+        assert!(differences.is_empty(), "{differences:#?}");
+        assert_eq!(pages.ours[own].1.values().copied().collect::<Vec<_>>(), [error]);
+        let names = |page: &BTreeMap<String, Family>| -> Vec<String> {
+            page.keys()
+                .filter(|name| {
+                    !name.starts_with("node_") && !name.contains("exporter") && !name.starts_with("promhttp_")
+                })
+                .cloned()
+                .collect()
+        };
+        assert_eq!(names(&pages.ours), names(&pages.theirs));
+        assert_eq!(names(&pages.ours).len(), 5, "{:?}", pages.ours.keys());
+        assert_eq!(pages.ours["node_textfile_mtime_seconds"].1.len(), 5);
     }
 }

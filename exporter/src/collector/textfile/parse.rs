@@ -26,6 +26,16 @@ pub(super) struct Sample {
 }
 
 impl Sample {
+    /// Returns whether the bound of a bucket or quantile is a number, where it has one.
+    fn has_bounds(&self, kind: Kind) -> bool {
+        let label = match kind {
+            Kind::Histogram => "le",
+            Kind::Summary => "quantile",
+            Kind::Counter | Kind::Gauge | Kind::Untyped => return true,
+        };
+        self.labels.iter().filter(|(name, _)| name == label).all(|(_, bound)| bound.parse::<f64>().is_ok())
+    }
+
     /// Returns name and labels, ready to be written. OpenMetrics wants bounds with a point.
     pub(super) fn series(&self, is_strict: bool) -> Vec<u8> {
         let bound = |name: &str, value: &str| {
@@ -78,8 +88,11 @@ impl Family {
 pub(super) fn parse(text: &str, path: &Path) -> Result<Vec<Family>, String> {
     let mut families: Vec<Family> = Vec::new();
     let mut series = HashSet::new();
+    if !text.is_empty() && !text.ends_with('\n') {
+        return Err("the last line has no end: the file may not be whole".to_owned());
+    }
     for (number, line) in text.split('\n').enumerate() {
-        let line = line.trim_end_matches('\r').trim_matches([' ', '\t']);
+        let line = line.trim_matches([' ', '\t']);
         let fail = |what: &str| format!("line {}: {what}", number + 1);
         if line.is_empty() {
             continue;
@@ -94,6 +107,9 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Vec<Family>, String> {
         }
         let at = owner(&families, &sample.name);
         let at = at.unwrap_or_else(|| family(&mut families, &sample.name, path));
+        if !sample.has_bounds(families[at].kind) {
+            return Err(fail("a bound that is no number"));
+        }
         families[at].samples.push(sample);
     }
     families.retain(|family| !family.samples.is_empty());
@@ -122,12 +138,12 @@ fn describe(comment: &str, path: &Path, families: &mut Vec<Family>) -> Result<()
     if !family.samples.is_empty() {
         return Err(format!("TYPE of {name} after its samples"));
     }
-    family.kind = match word(rest).0 {
+    family.kind = match rest.trim_matches([' ', '\t']) {
         "counter" => Kind::Counter,
         "gauge" => Kind::Gauge,
         "histogram" => Kind::Histogram,
         "summary" => Kind::Summary,
-        "untyped" => Kind::Untyped,
+        "untyped" | "" => Kind::Untyped,
         other => return Err(format!("{other:?} is no type of a metric")),
     };
     Ok(())
@@ -248,8 +264,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Reads text whose last line may lack its end.
     fn read(text: &str) -> Result<Vec<Family>, String> {
-        parse(text, Path::new("/x.prom"))
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        parse(&format!("{text}{end}"), Path::new("/x.prom"))
     }
 
     #[test]
@@ -293,7 +311,11 @@ mod tests {
             "a{x=\"1\",x=\"2\"} 1",
             "a{x=\"\\t\"} 1",
             "a{x:y=\"1\"} 1",
+            "a 1\r",
             "# TYPE a thing\na 1",
+            "# TYPE a gauge x\na 1",
+            "# TYPE a histogram\na_bucket{le=\"x\"} 1",
+            "# TYPE a summary\na{quantile=\"x\"} 1",
             "a 1\n# TYPE a gauge",
             "# HELP a 1\n# HELP a 2\na 1",
             "# HELP 1 x",
@@ -301,6 +323,7 @@ mod tests {
             assert!(read(text).is_err(), "{text}");
         }
         assert_eq!(read("").unwrap(), []);
+        assert!(parse("a 1\nb 1", Path::new("/x.prom")).is_err(), "cut off");
     }
 
     proptest! {
