@@ -66,7 +66,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let ours = workspace_binary("cloudpulse-exporter", true)?;
     let theirs = find_program(&["prometheus-node-exporter", "node_exporter"], "prometheus-node-exporter")?;
     let mut sides = [
-        Side::start("cloudpulse", &ours, &[]).await?,
+        Side::start("cloudpulse", &ours, &["--web.disable-exporter-metrics"]).await?,
         Side::start("node_exporter", &theirs, &["--web.disable-exporter-metrics"]).await?,
     ];
     for side in &mut sides {

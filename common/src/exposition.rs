@@ -64,6 +64,8 @@ pub enum Kind {
     Gauge,
     /// Cumulative buckets, with `_bucket`, `_sum` and `_count` samples.
     Histogram,
+    /// Quantiles, with `_sum` and `_count` samples.
+    Summary,
     /// Not known.
     Untyped,
 }
@@ -141,6 +143,7 @@ impl<'b> Page<'b> {
             (_, Kind::Counter) => (name, "counter"),
             (_, Kind::Gauge) => (name, "gauge"),
             (_, Kind::Histogram) => (name, "histogram"),
+            (_, Kind::Summary) => (name, "summary"),
         };
         self.raw(b"# HELP ");
         self.raw(family.as_bytes());
@@ -198,6 +201,16 @@ impl<'b> Page<'b> {
         self.buffer.truncate(length);
     }
 
+    /// Returns whether the page has a family that is called `name` in the text format.
+    pub fn has_family(&self, name: &str) -> bool {
+        let name = match self.format {
+            Format::OpenMetrics => name.strip_suffix("_total").unwrap_or(name),
+            Format::Text => name,
+        };
+        let wanted = format!("\n# TYPE {name} ");
+        self.buffer.windows(wanted.len()).any(|window| window == wanted.as_bytes())
+    }
+
     /// Returns the length of the buffer in bytes.
     pub fn length(&self) -> usize {
         self.buffer.len()
@@ -218,7 +231,9 @@ impl<'b> Page<'b> {
                 let labels: Vec<(&str, &str)> = metric.get_label().iter().map(|l| (l.name(), l.value())).collect();
                 match kind {
                     Kind::Counter => self.sample(name, &labels, metric.get_counter().get_value()),
-                    Kind::Gauge | Kind::Untyped => self.sample(name, &labels, metric.get_gauge().get_value()),
+                    Kind::Gauge | Kind::Summary | Kind::Untyped => {
+                        self.sample(name, &labels, metric.get_gauge().get_value());
+                    }
                     Kind::Histogram => self.histogram(name, &labels, metric.get_histogram()),
                 }
             }
@@ -313,6 +328,16 @@ mod tests {
             page(Format::OpenMetrics, write),
             "# HELP a Help with \\\\ and\\nline\n# TYPE a counter\na_total{x=\"q\\\"b\\\\c\\nd\"} 1\n# EOF\n"
         );
+    }
+
+    #[test]
+    fn a_family_is_known_by_its_name() {
+        for format in [Format::Text, Format::OpenMetrics] {
+            page(format, |page| {
+                page.family("a_total", "A.", Kind::Counter);
+                assert!(page.has_family("a_total") && !page.has_family("a_tot") && !page.has_family("b_total"));
+            });
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 use cloudpulse_common::telemetry::LogArgs;
 
-use crate::collector::COLLECTORS;
+use crate::collector::{COLLECTORS, Entry};
 use crate::host::Roots;
 
 use self::filters::FilterArguments;
@@ -26,6 +26,8 @@ pub struct Config {
     pub collectors: Vec<&'static str>,
     /// Which devices, mounts and containers are exported.
     pub filters: Filters,
+    /// Whether the page says what the exporter itself uses.
+    pub own_metrics: bool,
     /// Where the filesystems of the host are mounted.
     pub roots: Roots,
     /// How to log.
@@ -69,6 +71,9 @@ struct Arguments {
     /// Run only the collectors that are asked for by --collector.NAME.
     #[arg(long = "collector.disable-defaults", env = "COLLECTOR_DISABLE_DEFAULTS")]
     disable_defaults: bool,
+    /// Leave out process_*, which says what the exporter itself uses.
+    #[arg(long = "web.disable-exporter-metrics", env = "WEB_DISABLE_EXPORTER_METRICS")]
+    disable_own_metrics: bool,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -94,6 +99,7 @@ impl Config {
             udev_data,
             filters,
             disable_defaults,
+            disable_own_metrics,
             log,
         } = parsed;
         // An address on the command line is more particular than a PORT that happens to be in the environment.
@@ -102,17 +108,58 @@ impl Config {
             given("listen_address", ValueSource::CommandLine) && given("port", ValueSource::EnvVariable);
         let listen = resolve(&listen_address, port.filter(|_| !port_is_overruled))
             .map_err(|message| command.error(clap::error::ErrorKind::ValueValidation, message))?;
-        let collectors = COLLECTORS.iter().map(|entry| entry.name);
+        let by_default = |entry: &Entry| entry.by_default && !disable_defaults;
+        let chosen = COLLECTORS.iter().filter(|entry| is_enabled(&matches, entry.name, by_default(entry)));
         Ok(Self {
             listen,
             node_id: node_id.unwrap_or_else(host_name),
-            collectors: collectors.filter(|name| is_enabled(&matches, name, !disable_defaults)).collect(),
+            collectors: chosen.map(|entry| entry.name).collect(),
             filters: filters.into(),
+            own_metrics: !disable_own_metrics,
             roots: Roots { procfs, sysfs, rootfs, udev_data },
             log,
         })
     }
 }
+
+/// Collectors that node_exporter has and this does not: whoever turns them off there may do so here.
+const ABSENT: [&str; 35] = [
+    "bcache",
+    "bcachefs",
+    "btrfs",
+    "buddyinfo",
+    "cgroups",
+    "dmmultipath",
+    "drbd",
+    "drm",
+    "ethtool",
+    "fibrechannel",
+    "infiniband",
+    "interrupts",
+    "ipvs",
+    "kernel_hung",
+    "ksmd",
+    "lnstat",
+    "logind",
+    "meminfo_numa",
+    "mountstats",
+    "network_route",
+    "nfs",
+    "nfsd",
+    "ntp",
+    "perf",
+    "qdisc",
+    "slabinfo",
+    "softirqs",
+    "sysctl",
+    "systemd",
+    "tapestats",
+    "tcpstat",
+    "timex",
+    "watchdog",
+    "wifi",
+    "zfs",
+];
 
 /// Adds `--collector.NAME` and `--no-collector.NAME` for each collector of the registry.
 fn with_collectors(mut command: Command) -> Command {
@@ -126,7 +173,10 @@ fn with_collectors(mut command: Command) -> Command {
                 Arg::new(id)
                     .long(id)
                     .env(env)
-                    .help(format!("{} (on by default; --{no_id} or {env}=false turns it off)", entry.about))
+                    .help(match entry.by_default {
+                        true => format!("{} (on by default; --{no_id} or {env}=false turns it off)", entry.about),
+                        false => format!("{} (off by default)", entry.about),
+                    })
                     .num_args(0..=1)
                     .require_equals(true)
                     .default_missing_value("true")
@@ -134,6 +184,10 @@ fn with_collectors(mut command: Command) -> Command {
                     .value_parser(clap::value_parser!(bool)),
             )
             .arg(Arg::new(no_id).long(no_id).action(ArgAction::SetTrue).hide(true));
+    }
+    for name in ABSENT {
+        let no_id: &'static str = format!("no-collector.{name}").leak();
+        command = command.arg(Arg::new(no_id).long(no_id).action(ArgAction::SetTrue).hide(true));
     }
     command
 }
@@ -178,7 +232,8 @@ mod tests {
     fn the_command_is_sound_and_runs_everything_by_default() {
         with_collectors(Arguments::command()).debug_assert();
         let config = parse(&[]).unwrap();
-        assert_eq!(config.collectors.len(), COLLECTORS.len());
+        assert_eq!(config.collectors.len(), COLLECTORS.iter().filter(|entry| entry.by_default).count());
+        assert!(!config.collectors.contains(&"processes"));
         assert_eq!(config.listen, ["127.0.0.1:9100".parse().unwrap()]);
         assert!(!config.node_id.is_empty());
     }
@@ -193,9 +248,16 @@ mod tests {
             assert_eq!(parse(arguments).unwrap().collectors, chosen, "{arguments:?}");
         }
         let config = parse(&["--no-collector.meminfo"]).unwrap();
-        assert_eq!(config.collectors.len(), COLLECTORS.len() - 1);
+        assert_eq!(config.collectors.len(), parse(&[]).unwrap().collectors.len() - 1);
+        assert!(parse(&["--collector.processes"]).unwrap().collectors.contains(&"processes"));
         assert!(!config.collectors.contains(&"meminfo"));
         assert!(parse(&["--collector.nothing"]).is_err());
+        // What is not here can be turned off and not on.
+        assert_eq!(
+            parse(&["--no-collector.wifi", "--no-collector.zfs"]).unwrap().collectors,
+            parse(&[]).unwrap().collectors
+        );
+        assert!(parse(&["--collector.zfs"]).is_err() && parse(&["--no-collector.nothing"]).is_err());
     }
 
     #[test]

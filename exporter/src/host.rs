@@ -18,6 +18,8 @@ const PAGE: usize = 4096;
 const VALUE: usize = 64;
 /// A file larger than this is refused. The largest seen in practice are mount tables of a few MiB.
 const LARGEST: usize = 64 << 20;
+/// A common buffer that has grown beyond this is given back at the next scrape.
+const LARGEST_KEPT: usize = 64 << 10;
 
 /// Where the filesystems of the machine are mounted, for an exporter that runs in a container.
 #[derive(Debug, Clone)]
@@ -79,14 +81,28 @@ impl KeptFile {
     pub fn read(&mut self) -> Result<&[u8], CollectError> {
         match self.try_read() {
             Ok(()) => Ok(self.last()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CollectError::NoData(self.path.clone())),
-            Err(source) => Err(CollectError::Read { path: self.path.clone(), source }),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn failed(&self, error: io::Error) -> CollectError {
+        match error.kind() {
+            io::ErrorKind::NotFound => CollectError::NoData(self.path.clone()),
+            _ => CollectError::Read { path: self.path.clone(), source: error },
         }
     }
 
     /// Returns the content as of the last successful read.
     fn last(&self) -> &[u8] {
         &self.buffer[..self.length]
+    }
+
+    /// Reads with a buffer that is put in place of its own for the time.
+    fn read_with(&mut self, buffer: &mut Vec<u8>) -> Result<usize, CollectError> {
+        std::mem::swap(&mut self.buffer, buffer);
+        let result = self.try_read();
+        std::mem::swap(&mut self.buffer, buffer);
+        result.map(|()| self.length).map_err(|error| self.failed(error))
     }
 
     fn try_read(&mut self) -> io::Result<()> {
@@ -132,17 +148,22 @@ pub struct Host {
     roots: Roots,
     shared: Vec<Shared>,
     scrape: u64,
+    /// For files of which nothing is needed once their collector has run.
+    buffer: Vec<u8>,
 }
 
 impl Host {
     /// Returns the machine whose filesystems are mounted at `roots`. Nothing is opened yet.
     pub fn new(roots: Roots) -> Self {
-        Self { roots, shared: Vec::new(), scrape: 1 }
+        Self { roots, shared: Vec::new(), scrape: 1, buffer: Vec::new() }
     }
 
     /// Says that a new scrape begins, so that every file is read again.
     pub fn begin_scrape(&mut self) {
         self.scrape += 1;
+        if self.buffer.len() > LARGEST_KEPT {
+            self.buffer = Vec::new();
+        }
     }
 
     /// Returns where the filesystems are mounted.
@@ -171,6 +192,20 @@ impl Host {
             shared.scrape = self.scrape;
         }
         Ok(shared.file.last())
+    }
+
+    /// Returns a file of /proc that one collector reads with [`Host::read_alone`]. Nothing is opened yet.
+    pub fn own_proc_file(&self, path: &str, shape: Shape) -> KeptFile {
+        KeptFile::new(self.roots.procfs.join(path), shape)
+    }
+
+    /// Returns the content of a file now, in the one buffer that all such files share: until the next of them is read.
+    ///
+    /// # Errors
+    /// As [`KeptFile::read`].
+    pub fn read_alone(&mut self, file: &mut KeptFile) -> Result<&[u8], CollectError> {
+        let length = file.read_with(&mut self.buffer)?;
+        Ok(&self.buffer[..length])
     }
 
     /// Returns a file of /sys that one collector reads.
@@ -274,6 +309,24 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         host.begin_scrape();
         assert_eq!(host.read(file).unwrap(), b"");
+    }
+
+    #[test]
+    fn files_that_share_a_buffer_do_not_mix() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("long"), "x".repeat(LARGEST_KEPT + 1)).unwrap();
+        std::fs::write(folder.path().join("short"), "y").unwrap();
+        let mut host = host(folder.path());
+        let (mut long, mut short) =
+            (host.own_proc_file("long", Shape::Whole), host.own_proc_file("short", Shape::Whole));
+        let mut none = host.own_proc_file("none", Shape::Whole);
+        for _ in 0..2 {
+            assert_eq!(host.read_alone(&mut long).unwrap().len(), LARGEST_KEPT + 1);
+            assert_eq!(host.read_alone(&mut short).unwrap(), b"y");
+            assert!(matches!(host.read_alone(&mut none), Err(CollectError::NoData(_))));
+            host.begin_scrape();
+            assert!(host.buffer.is_empty());
+        }
     }
 
     #[test]

@@ -6,12 +6,14 @@
 //!
 //! A new collector is one file in `collector/` and one entry in [`collector::COLLECTORS`].
 
+mod attributes;
 pub mod collector;
 pub mod config;
 mod filter;
 pub mod host;
 pub mod http;
 mod parse;
+mod process;
 pub mod scrape;
 
 use anyhow::Context as _;

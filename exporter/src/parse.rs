@@ -20,7 +20,7 @@ impl Malformed {
 }
 
 /// Returns the lines without their ends. A last line without an end counts, an empty one after the last end does not.
-pub(crate) fn lines(content: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn lines(content: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let mut rest = content;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -36,7 +36,7 @@ pub(crate) fn lines(content: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Returns the words between spaces and tabs.
-pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let mut rest = line;
     std::iter::from_fn(move || {
         let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
@@ -71,6 +71,61 @@ pub(crate) fn decimal(word: &[u8]) -> Option<Number> {
     Some(Number::Decimal { digits, places })
 }
 
+/// Returns the value of hexadecimal digits, without `0x`; `None` for anything else and beyond 64 bits.
+pub(crate) fn hexadecimal(word: &[u8]) -> Option<u64> {
+    if word.is_empty() {
+        return None;
+    }
+    word.iter().try_fold(0_u64, |value, byte| {
+        let digit = char::from(*byte).to_digit(16)?;
+        value.checked_mul(16)?.checked_add(u64::from(digit))
+    })
+}
+
+/// How a whole number of the kernel becomes a value in base units: times `factor`, divided by 10^`places`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scale {
+    factor: u64,
+    places: u32,
+}
+
+impl Scale {
+    /// As it is.
+    pub(crate) const WHOLE: Self = Self::divided(0);
+    /// Thousandths.
+    pub(crate) const MILLI: Self = Self::divided(3);
+    /// Millionths.
+    pub(crate) const MICRO: Self = Self::divided(6);
+    /// Thousands.
+    pub(crate) const KILO: Self = Self::times(1000);
+
+    pub(crate) const fn times(factor: u64) -> Self {
+        Self { factor, places: 0 }
+    }
+
+    pub(crate) const fn divided(places: u32) -> Self {
+        Self { factor: 1, places }
+    }
+}
+
+/// Returns a decimal number with or without sign, or one in hexadecimal after `0x`, in base units; `None` for anything else.
+pub(crate) fn scaled(word: &[u8], scale: Scale) -> Option<Number> {
+    let (is_negative, digits) = match word.strip_prefix(b"-") {
+        Some(digits) => (true, digits),
+        None => (false, word),
+    };
+    let value = match digits.strip_prefix(b"0x") {
+        Some(digits) => hexadecimal(digits)?,
+        None => integer(digits)?,
+    };
+    let digits = value.checked_mul(scale.factor)?;
+    Some(if is_negative {
+        Number::Float(-(digits as f64) / f64::from(10_u32.checked_pow(scale.places)?))
+    } else {
+        Number::Decimal { digits, places: scale.places }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +151,19 @@ mod tests {
         for word in [&b"."[..], b"1.", b".5", b"1.2.3", b"-1.5", b"1.00000000000000000000000"] {
             assert_eq!(decimal(word), None, "{word:?}");
         }
+    }
+
+    #[test]
+    fn numbers_of_the_kernel_become_base_units() {
+        let decimal = |digits, places| Some(Number::Decimal { digits, places });
+        assert_eq!(scaled(b"45500", Scale::MILLI), decimal(45_500, 3));
+        assert_eq!(scaled(b"0x1003", Scale::WHOLE), decimal(4099, 0));
+        assert_eq!(scaled(b"1000", Scale::times(125_000)), decimal(125_000_000, 0));
+        assert_eq!(scaled(b"-1500", Scale::MILLI), Some(Number::Float(-1.5)));
+        for word in [&b""[..], b"-", b"0x", b"0xg", b"1.5", b"18446744073709551616"] {
+            assert_eq!(scaled(word, Scale::WHOLE), None, "{word:?}");
+        }
+        assert_eq!((hexadecimal(b"0000ef9d"), hexadecimal(b"")), (Some(61_341), None));
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use cloudpulse_common::exposition::{Format, Kind, Labels, Number, Page};
 use crate::collector::{COLLECTORS, CollectError, Collector};
 use crate::config::Config;
 use crate::host::Host;
+use crate::process::Process;
 
 const SUCCESS: &str = "node_scrape_collector_success";
 const DURATION: &str = "node_scrape_collector_duration_seconds";
@@ -19,6 +20,8 @@ pub struct Scraper {
     node_exporter_info: Labels,
     build_info: Labels,
     node_info: Labels,
+    /// `None` when nothing is to be said of the exporter itself.
+    process: Option<Process>,
     /// Length of the last page: the next one needs about as much room.
     last_length: usize,
 }
@@ -44,7 +47,7 @@ enum Outcome {
 impl Scraper {
     /// Makes the chosen collectors. Nothing is read yet.
     pub fn new(config: Config) -> Self {
-        let Config { node_id, collectors: chosen, filters, roots, listen: _, log: _ } = config;
+        let Config { node_id, collectors: chosen, filters, roots, own_metrics, listen: _, log: _ } = config;
         let mut host = Host::new(roots);
         let collectors = COLLECTORS.iter().filter(|entry| chosen.contains(&entry.name)).map(|entry| Running {
             name: entry.name,
@@ -71,6 +74,7 @@ impl Scraper {
             ]),
             build_info: Labels::new(&[("version", version)]),
             node_info: Labels::new(&[("node_id", &node_id)]),
+            process: own_metrics.then(Process::new),
             last_length: 0,
         }
     }
@@ -97,6 +101,9 @@ impl Scraper {
             }
         }
         self.write_outcomes(&mut page);
+        if let Some(process) = &mut self.process {
+            process.write(&mut page);
+        }
         page.finish();
         self.last_length = buffer.len();
         buffer

@@ -3,6 +3,9 @@
 //! `UPDATE_GOLDEN=1 cargo test -p cloudpulse-exporter --test golden` writes the files anew; look at their difference.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+#[path = "support/machine.rs"]
+mod machine;
+
 use std::path::{Path, PathBuf};
 
 use cloudpulse_common::exposition::Format;
@@ -10,7 +13,8 @@ use cloudpulse_exporter::config::{Config, Containers, Filters};
 use cloudpulse_exporter::host::Roots;
 use cloudpulse_exporter::scrape::Scraper;
 
-const FILES: [(&str, &str); 7] = [
+/// What a machine of all hardware has besides, or otherwise.
+const FILES: [(&str, &str); 10] = [
     (
         "proc/stat",
         "cpu  30 3 15 240 9 0 6 0 3 0\ncpu0 10 1 5 80 3 0 2 0 1 0\ncpu1 20 2 10 160 6 0 4 0 2 0\nintr 1000 1 2 3\n\
@@ -25,6 +29,9 @@ const FILES: [(&str, &str); 7] = [
     ),
     ("sys/class/net/eth0/statistics/rx_nohandler", "5\n"),
     ("proc/diskstats", "   8  0 sda 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n   8  1 sda1 1 2 3 4 5 6 7 8 9 10 11\n"),
+    ("proc/sys/kernel/threads-max", "1000\n"),
+    ("proc/sys/kernel/pid_max", "32768\n"),
+    ("proc/1/stat", "1 (init) S 0 1 1 0 -1 0 1 0 0 0 0 0 0 0 20 0 3 0 12345 1 1\n"),
     ("udev/b8:0", "E:ID_MODEL=Disk \"one\"\nE:ID_SERIAL=S\\1\n"),
 ];
 
@@ -85,10 +92,42 @@ const VERSION_2: [(&str, &str); 14] = [
     ),
 ];
 
-/// Time and uname are the machine's own; a filesystem needs one that is mounted; all three have tests of their own.
-const COLLECTORS: [&str; 6] = ["cpu", "diskstats", "loadavg", "meminfo", "netdev", "stat"];
+/// Time, uname, os and selinux are the machine's own; a filesystem needs one that is mounted; a container one that runs; paths of
+/// rapl and textfile are those of the folder. All have tests of their own.
+const COLLECTORS: [&str; 29] = [
+    "arp",
+    "bonding",
+    "conntrack",
+    "cpu",
+    "cpufreq",
+    "diskstats",
+    "dmi",
+    "edac",
+    "entropy",
+    "filefd",
+    "hwmon",
+    "loadavg",
+    "mdadm",
+    "meminfo",
+    "netclass",
+    "netdev",
+    "netstat",
+    "nvme",
+    "powersupplyclass",
+    "pressure",
+    "processes",
+    "schedstat",
+    "sockstat",
+    "softnet",
+    "stat",
+    "thermal_zone",
+    "udp_queues",
+    "vmstat",
+    "xfs",
+];
 
 fn scraper(folder: &Path) -> Scraper {
+    machine::make_machine(folder);
     let files: Vec<(String, &str)> = FILES.iter().map(|(path, content)| ((*path).to_owned(), *content)).collect();
     scraper_of(folder, &files, &COLLECTORS)
 }
@@ -109,6 +148,7 @@ fn scraper_of(folder: &Path, files: &[(String, &str)], collectors: &[&'static st
             containers: Containers { socket: Some(PathBuf::new()), ..Containers::default() },
             ..Filters::default()
         },
+        own_metrics: false,
         roots: Roots { procfs: at("proc"), sysfs: at("sys"), rootfs: "/".into(), udev_data: at("udev") },
         log: cloudpulse_common::telemetry::LogArgs {
             log_level: "info".to_owned(),

@@ -45,6 +45,7 @@ use crate::parse::{integer, lines};
 pub(super) const ENTRY: Entry = Entry {
     name: "container",
     about: "CPU, memory, network and I/O of containers, from their cgroups; names from the socket of Docker",
+    by_default: true,
     new: |host, filters: &Filters| Box::new(Containers::new(host, &filters.containers)),
 };
 

@@ -1,7 +1,11 @@
-//! `/proc/stat`, the lines of the CPUs → `node_cpu_seconds_total`, `node_cpu_guest_seconds_total`.
+//! `/proc/stat`, the lines of the CPUs → `node_cpu_seconds_total`, `node_cpu_guest_seconds_total`; and from sysfs how often
+//! they were slowed down ([`throttle`]).
+
+mod throttle;
 
 use cloudpulse_common::exposition::{Kind, Labels, Number, Page};
 
+use self::throttle::Throttles;
 use super::devices::Devices;
 use super::{CollectError, Collector, Entry};
 use crate::config::Filters;
@@ -11,6 +15,7 @@ use crate::parse::{Malformed, integer, lines, words};
 pub(super) const ENTRY: Entry = Entry {
     name: "cpu",
     about: "Seconds each CPU spent in each mode",
+    by_default: true,
     new: |host, _: &Filters| Box::new(Cpu::new(host)),
 };
 
@@ -30,6 +35,7 @@ const RESTART_TICKS: u64 = 300;
 struct Cpu {
     stat: ProcFile,
     cpus: Devices<State>,
+    throttles: Throttles,
 }
 
 #[derive(Debug)]
@@ -43,7 +49,8 @@ struct State {
 
 impl Cpu {
     fn new(host: &mut Host) -> Self {
-        Self { stat: host.proc_file("stat", Shape::Whole), cpus: Devices::new() }
+        let throttles = Throttles::new(host.roots().sysfs.join("devices/system/cpu"));
+        Self { stat: host.proc_file("stat", Shape::Whole), cpus: Devices::new(), throttles }
     }
 }
 
@@ -67,6 +74,7 @@ impl Collector for Cpu {
                 cpu.write(page, "node_cpu_guest_seconds_total", MODES.len()..COLUMNS);
             }
         }
+        self.throttles.write(self.cpus.iter().count(), page);
         Ok(())
     }
 }
@@ -174,6 +182,35 @@ mod tests {
         for line in ["cpu0 1 2 x 4\n", "cpu0 1 2\n", "cpufoo 1 2 3 4 5\n", "cpu0 1 2 3 99999999999999999999\n"] {
             let error = Fixture::new(&ENTRY, &[("proc/stat", line)]).samples().unwrap_err();
             assert!(matches!(error, CollectError::Content(_)), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn cores_and_packages_are_counted_once() {
+        let files: Vec<(String, &str)> = [("cpu0", "0", "7"), ("cpu1", "0", "8"), ("cpu2", "1", "9")]
+            .into_iter()
+            .flat_map(|(cpu, core, count)| {
+                [
+                    ("topology/physical_package_id", "0"),
+                    ("topology/core_id", core),
+                    ("thermal_throttle/core_throttle_count", count),
+                    ("thermal_throttle/package_throttle_count", "30"),
+                ]
+                .map(|(file, value)| (format!("sys/devices/system/cpu/{cpu}/{file}"), value))
+            })
+            .chain([("proc/stat".to_owned(), "")])
+            .collect();
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, value)| (path.as_str(), *value)).collect();
+        let mut fixture = Fixture::new(&ENTRY, &files);
+        for _ in 0..2 {
+            assert_eq!(
+                fixture.samples().unwrap(),
+                [
+                    "node_cpu_core_throttles_total{core=\"0\",package=\"0\"} 7",
+                    "node_cpu_core_throttles_total{core=\"1\",package=\"0\"} 9",
+                    "node_cpu_package_throttles_total{package=\"0\"} 30",
+                ]
+            );
         }
     }
 

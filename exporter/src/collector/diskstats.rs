@@ -15,6 +15,7 @@ use crate::parse::{Malformed, integer, lines, words};
 pub(super) const ENTRY: Entry = Entry {
     name: "diskstats",
     about: "Reads, writes and their time per block device",
+    by_default: true,
     new: |host, filters: &Filters| {
         Box::new(Diskstats {
             diskstats: host.proc_file("diskstats", Shape::Records { longest: LONGEST_LINE }),

@@ -14,6 +14,7 @@ use crate::host::{Host, ProcFile, Shape};
 pub(super) const ENTRY: Entry = Entry {
     name: "filesystem",
     about: "Space and files of mounted filesystems",
+    by_default: true,
     new: |host, filters: &Filters| {
         Box::new(Filesystem {
             // The mounts as the first process sees them, which are the host's where its /proc is mounted into a container.

@@ -10,6 +10,7 @@ use crate::parse::{Malformed, decimal, words};
 pub(super) const ENTRY: Entry = Entry {
     name: "loadavg",
     about: "Load averages over 1, 5 and 15 minutes",
+    by_default: true,
     new: |host, _: &Filters| Box::new(LoadAverage { loadavg: host.proc_file("loadavg", Shape::Whole) }),
 };
 

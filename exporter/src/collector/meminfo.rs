@@ -11,6 +11,7 @@ use crate::parse::{Malformed, integer, lines, words};
 pub(super) const ENTRY: Entry = Entry {
     name: "meminfo",
     about: "Memory statistics",
+    by_default: true,
     new: |host, _: &Filters| {
         Box::new(Meminfo { meminfo: host.proc_file("meminfo", Shape::Whole), fields: Devices::new() })
     },

@@ -1,16 +1,46 @@
 //! What every collector is, and the list of all of them.
 
+mod arp;
+mod bonding;
+mod class;
+mod conntrack;
 mod container;
 mod cpu;
+mod cpufreq;
 mod devices;
 mod diskstats;
+mod dmi;
+mod edac;
+mod entropy;
+mod family;
+mod filefd;
 mod filesystem;
+mod hwmon;
 mod loadavg;
+mod mdadm;
 mod meminfo;
+mod netclass;
 mod netdev;
+mod netstat;
+mod nvme;
+mod os;
+mod powersupplyclass;
+mod pressure;
+mod processes;
+mod rapl;
+mod schedstat;
+mod selection;
+mod selinux;
+mod sockstat;
+mod softnet;
 mod stat;
+mod textfile;
+mod thermal_zone;
 mod time;
+mod udp_queues;
 mod uname;
+mod vmstat;
+mod xfs;
 
 use std::fmt::Debug;
 use std::io;
@@ -57,22 +87,51 @@ pub struct Entry {
     pub name: &'static str,
     /// What it exports, for `--help`.
     pub about: &'static str,
+    /// Whether it runs unless it is turned off; else it runs when it is turned on.
+    pub by_default: bool,
     /// Makes one that has not read anything yet.
     pub new: fn(&mut Host, &Filters) -> Box<dyn Collector>,
 }
 
 /// All collectors, in the order of the page.
 pub const COLLECTORS: &[Entry] = &[
+    arp::ENTRY,
+    bonding::ENTRY,
+    conntrack::ENTRY,
     container::ENTRY,
     cpu::ENTRY,
+    cpufreq::ENTRY,
     diskstats::ENTRY,
+    dmi::ENTRY,
+    edac::ENTRY,
+    entropy::ENTRY,
+    filefd::ENTRY,
     filesystem::ENTRY,
+    hwmon::ENTRY,
     loadavg::ENTRY,
+    mdadm::ENTRY,
     meminfo::ENTRY,
+    netclass::ENTRY,
     netdev::ENTRY,
+    netstat::ENTRY,
+    nvme::ENTRY,
+    os::ENTRY,
+    powersupplyclass::ENTRY,
+    pressure::ENTRY,
+    processes::ENTRY,
+    rapl::ENTRY,
+    schedstat::ENTRY,
+    selinux::ENTRY,
+    sockstat::ENTRY,
+    softnet::ENTRY,
     stat::ENTRY,
+    textfile::ENTRY,
+    thermal_zone::ENTRY,
     time::ENTRY,
+    udp_queues::ENTRY,
     uname::ENTRY,
+    vmstat::ENTRY,
+    xfs::ENTRY,
 ];
 
 #[cfg(test)]

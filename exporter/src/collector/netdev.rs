@@ -14,6 +14,7 @@ use crate::parse::{Malformed, integer, lines, words};
 pub(super) const ENTRY: Entry = Entry {
     name: "netdev",
     about: "Bytes, packets, errors and drops of network devices",
+    by_default: true,
     new: |host, filters: &Filters| {
         Box::new(Netdev {
             dev: host.proc_file("net/dev", Shape::Records { longest: LONGEST_LINE }),

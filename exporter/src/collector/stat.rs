@@ -10,6 +10,7 @@ use crate::parse::{Malformed, integer, lines, words};
 pub(super) const ENTRY: Entry = Entry {
     name: "stat",
     about: "Interrupts, context switches, forks, running and blocked processes, boot time",
+    by_default: true,
     new: |host, _: &Filters| Box::new(Stat { stat: host.proc_file("stat", Shape::Whole) }),
 };
 

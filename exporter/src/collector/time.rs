@@ -13,6 +13,7 @@ use crate::host::{Host, KeptFile};
 pub(super) const ENTRY: Entry = Entry {
     name: "time",
     about: "Time of the machine, its zone and its clock source",
+    by_default: true,
     new: |host: &mut Host, _: &Filters| {
         let file = |name: &str| host.sys_file(&format!("devices/system/clocksource/clocksource0/{name}"));
         Box::new(Time {

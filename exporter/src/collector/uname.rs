@@ -7,8 +7,12 @@ use super::{CollectError, Collector, Entry};
 use crate::config::Filters;
 use crate::host::Host;
 
-pub(super) const ENTRY: Entry =
-    Entry { name: "uname", about: "Kernel version and host name", new: |_: &mut Host, _: &Filters| Box::new(Uname) };
+pub(super) const ENTRY: Entry = Entry {
+    name: "uname",
+    about: "Kernel version and host name",
+    by_default: true,
+    new: |_: &mut Host, _: &Filters| Box::new(Uname),
+};
 
 #[derive(Debug)]
 struct Uname;

@@ -20,6 +20,9 @@ const DISKS_EXCLUDE: &str = "^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\\d+n\\d+p)\\d
 const CONTAINER_LABELS: &str =
     "com.docker.compose.project,com.docker.compose.service,com.docker.compose.container-number";
 
+/// Devices that are ignored by default: none.
+const NONE: &str = "^$";
+
 /// Which containers are exported, and what is said of them.
 #[derive(Debug, Clone)]
 pub struct Containers {
@@ -44,6 +47,20 @@ impl Default for Containers {
 pub struct Filters {
     /// Of the collector container.
     pub containers: Containers,
+    /// Devices of the collector arp.
+    pub arp_devices: Filter,
+    /// Chips of the collector hwmon.
+    pub hwmon_chips: Filter,
+    /// Devices that the collector netclass leaves out.
+    pub netclass_ignored: Regex,
+    /// Fields of the collector netstat; node_exporter's default when absent.
+    pub netstat_fields: Option<Regex>,
+    /// Fields of the collector vmstat; node_exporter's default when absent.
+    pub vmstat_fields: Option<Regex>,
+    /// Supplies that the collector powersupplyclass leaves out.
+    pub power_supplies_ignored: Regex,
+    /// Folders of the collector textfile.
+    pub textfile_folders: Vec<PathBuf>,
     /// Devices of the collector netdev.
     pub net_devices: Filter,
     /// Devices of the collector diskstats.
@@ -55,11 +72,19 @@ pub struct Filters {
 }
 
 impl Default for Filters {
+    #[expect(clippy::expect_used, reason = "the constants are regular expressions, as every test shows")]
     fn default() -> Self {
-        // The constants are regular expressions; the tests would not pass otherwise.
-        let without = |pattern: &str| Filter { include: None, exclude: Regex::new(pattern).ok() };
+        let regex = |pattern: &str| Regex::new(pattern).expect("a regular expression");
+        let without = |pattern: &str| Filter { include: None, exclude: Some(regex(pattern)) };
         Self {
             containers: Containers::default(),
+            arp_devices: Filter::default(),
+            hwmon_chips: Filter::default(),
+            netclass_ignored: regex(NONE),
+            netstat_fields: None,
+            vmstat_fields: None,
+            power_supplies_ignored: regex(NONE),
+            textfile_folders: Vec::new(),
             net_devices: Filter::default(),
             disks: without(DISKS_EXCLUDE),
             mount_points: without(MOUNT_POINTS_EXCLUDE),
@@ -100,6 +125,43 @@ pub(super) struct FilterArguments {
         default_value = CONTAINER_LABELS
     )]
     container_labels: String,
+    /// Devices of the collector arp to export, all others being left out.
+    #[arg(long = "collector.arp.device-include", env = "COLLECTOR_ARP_DEVICE_INCLUDE", value_name = "REGEX")]
+    arp_include: Option<Regex>,
+    /// Devices of the collector arp to leave out.
+    #[arg(
+        long = "collector.arp.device-exclude",
+        env = "COLLECTOR_ARP_DEVICE_EXCLUDE",
+        value_name = "REGEX",
+        conflicts_with = "arp_include"
+    )]
+    arp_exclude: Option<Regex>,
+    /// Sensor chips to export, all others being left out.
+    #[arg(long = "collector.hwmon.chip-include", env = "COLLECTOR_HWMON_CHIP_INCLUDE", value_name = "REGEX")]
+    hwmon_include: Option<Regex>,
+    /// Sensor chips to leave out.
+    #[arg(
+        long = "collector.hwmon.chip-exclude",
+        env = "COLLECTOR_HWMON_CHIP_EXCLUDE",
+        value_name = "REGEX",
+        conflicts_with = "hwmon_include"
+    )]
+    hwmon_exclude: Option<Regex>,
+    /// Network devices that the collector netclass leaves out.
+    #[arg(long = "collector.netclass.ignored-devices", env = "COLLECTOR_NETCLASS_IGNORED_DEVICES", value_name = "REGEX", default_value = NONE)]
+    netclass_ignored: Regex,
+    /// Statistics of IP, ICMP, TCP and UDP to export, such as `^Tcp_`; those of node_exporter by default.
+    #[arg(long = "collector.netstat.fields", env = "COLLECTOR_NETSTAT_FIELDS", value_name = "REGEX")]
+    netstat_fields: Option<Regex>,
+    /// Fields of /proc/vmstat to export; paging, swapping and kills for want of memory by default, as in node_exporter.
+    #[arg(long = "collector.vmstat.fields", env = "COLLECTOR_VMSTAT_FIELDS", value_name = "REGEX")]
+    vmstat_fields: Option<Regex>,
+    /// Power supplies to leave out.
+    #[arg(long = "collector.powersupply.ignored-supplies", env = "COLLECTOR_POWERSUPPLY_IGNORED_SUPPLIES", value_name = "REGEX", default_value = NONE)]
+    power_ignored: Regex,
+    /// Folder with files *.prom to export as they are. May be given several times.
+    #[arg(long = "collector.textfile.directory", env = "COLLECTOR_TEXTFILE_DIRECTORY", value_name = "DIR")]
+    textfile: Vec<PathBuf>,
     /// Network devices to export, all others being left out.
     #[arg(long = "collector.netdev.device-include", env = "COLLECTOR_NETDEV_DEVICE_INCLUDE", value_name = "REGEX")]
     net_include: Option<Regex>,
@@ -153,6 +215,15 @@ impl From<FilterArguments> for Filters {
             container_exclude,
             container_socket,
             container_labels,
+            arp_include,
+            arp_exclude,
+            hwmon_include,
+            hwmon_exclude,
+            netclass_ignored,
+            netstat_fields,
+            vmstat_fields,
+            power_ignored,
+            textfile,
             net_include,
             net_exclude,
             disk_include,
@@ -169,6 +240,13 @@ impl From<FilterArguments> for Filters {
                 socket: container_socket.map(PathBuf::from),
                 labels: labels.map(str::to_owned).collect(),
             },
+            arp_devices: Filter { include: arp_include, exclude: arp_exclude },
+            hwmon_chips: Filter { include: hwmon_include, exclude: hwmon_exclude },
+            netclass_ignored,
+            netstat_fields,
+            vmstat_fields,
+            power_supplies_ignored: power_ignored,
+            textfile_folders: textfile,
             net_devices: Filter { include: net_include, exclude: net_exclude },
             disks: Filter { include: disk_include, exclude: Some(disk_exclude) },
             mount_points: Filter { include: mount_include, exclude: Some(mount_exclude) },
