@@ -29,8 +29,8 @@ pub fn time_to_breach(metric: &MetricParts, max: Replicas) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forecast::ForecastParts;
     use crate::observation::Reading;
-    use crate::recommend::ForecastParts;
 
     fn minutes(minutes: u64) -> Duration {
         Duration::from_secs(minutes * 60)

@@ -2,8 +2,8 @@
 //! come out.
 //!
 //! The way of a decision, one module each:
-//! [`observation`] (readings, which may be missing) → [`recommend`] (replicas per metric, from the load and from the
-//! [`peak`]'s distribution) → [`stabilize`] → [`limit`] → [`decision::decide`], with [`history`] as memory and
+//! [`observation`] (readings, which may be missing) → [`recommend`] (replicas per metric, from the load and by the [`forecast`],
+//! from the [`peak`]'s distribution) → [`stabilize`] → [`limit`] → [`decision::decide`], with [`history`] as memory and
 //! [`policy`] as the rule, [`schedule`] for times with other bounds, [`breach`] for the time left until the maximum no
 //! longer does, [`lead_time`] for how long a replica takes to serve, and [`publish`] for what an HPA is told.
 //!
@@ -12,6 +12,7 @@
 
 pub mod breach;
 pub mod decision;
+pub mod forecast;
 pub mod history;
 pub mod lead_time;
 pub mod limit;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use cloudpulse_policy::Replicas;
-use cloudpulse_policy::recommend::replicas_for;
+use cloudpulse_policy::forecast::replicas_for;
 
 /// Ratios that differ from the tolerance by less are equal to it, as in the decision core.
 const ROUNDING: f64 = 1e-9;

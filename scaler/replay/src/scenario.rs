@@ -2,7 +2,7 @@
 
 use cloudpulse_forecast::series::Series;
 use cloudpulse_policy::Replicas;
-use cloudpulse_policy::recommend::replicas_for;
+use cloudpulse_policy::forecast::replicas_for;
 
 /// Time from one decision to the next, in seconds; the HPA's.
 pub const SYNC_SECONDS: i64 = 15;
