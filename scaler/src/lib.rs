@@ -13,6 +13,7 @@ pub mod cli;
 pub mod client;
 pub mod control;
 pub mod generate;
+pub mod kubernetes;
 pub mod metrics;
 pub mod reconcile;
 pub mod reload;

@@ -7,6 +7,7 @@
 pub mod alertmanager;
 pub mod binary;
 pub mod docker;
+pub mod kubernetes;
 pub mod net;
 pub mod process;
 pub mod prometheus;

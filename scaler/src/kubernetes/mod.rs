@@ -1,0 +1,3 @@
+//! The scaler in a Kubernetes cluster.
+
+pub mod client;
