@@ -1,4 +1,9 @@
 //! The scaler in a real Kubernetes control plane. Not among the workspace's tests, because its programs take long to build:
 //! `make test-kubernetes`.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code")]
 
 mod control_plane;
+mod controller;
+mod definition;
+mod leader;
+mod support;
