@@ -66,9 +66,9 @@ async fn one_acts_another_takes_over_and_nothing_is_lost_while_the_api_is_away()
     // The leader is killed: the other goes on.
     first.program.process().signal(Signal::KILL).unwrap();
     first.program.process().wait_exit(WAIT).await.unwrap();
-    scraped.set(|world| (world.load, world.peak) = (650.0, Some(650.0)));
+    scraped.set(|world| (world.load, world.peak) = (630.0, Some(630.0)));
     let second_name = holder(&cluster, &first_name).await;
-    wait_in_shop(&cluster, &web, "{.spec.replicas}", |replicas| replicas == "9").await;
+    wait_in_shop(&cluster, &web, "{.spec.replicas}", |replicas| replicas == "8").await;
     assert!(leads(&second).await);
 
     // A third stands by; the API server is killed and comes back: the same one leads, or the other, never none.
