@@ -4,6 +4,7 @@
 //! an error keeps its replicas.
 
 pub mod selector;
+pub mod store;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -99,7 +99,8 @@ impl Selector {
 }
 
 impl Requirement {
-    fn holds(&self, value: Option<&String>) -> bool {
+    /// Returns whether the requirement holds for a series whose label `key` has this value; `None` where it is absent.
+    pub fn holds(&self, value: Option<&String>) -> bool {
         match (&self.condition, value) {
             (Condition::Exists, value) => value.is_some(),
             (Condition::DoesNotExist, value) => value.is_none(),
