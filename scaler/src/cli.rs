@@ -73,6 +73,13 @@ pub enum Command {
   cloudpulse-scaler generate alerts --rule web.yaml > web.rules.yml
   cloudpulse-scaler generate dashboard --print-template > templates/dashboard.json.j2   # change it, then --templates templates")]
     Generate(GenerateArgs),
+    /// Write the configuration of another program as one of the scaler's.
+    ///
+    /// What of it the scaler cannot do is said on stderr with its place; then the exit code is 1.
+    #[command(
+        after_help = "Example:\n  cloudpulse-scaler convert adapter config.yaml --prometheus http://127.0.0.1:9090 > external-metrics.yaml"
+    )]
+    Convert(ConvertArgs),
     /// Try a rule on a load of the past before it is switched on: what would it have cost, when was it too small?
     ///
     /// The load is replayed every 15 s under the rule, with the code that decides in serve and the forecasts that the
@@ -187,6 +194,54 @@ pub struct GenerateArgs {
     /// Write the built-in template, to start one of your own.
     #[arg(long)]
     pub print_template: bool,
+}
+
+/// Arguments of `convert`.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// Whose configuration it is.
+    #[arg(value_enum, value_name = "KIND")]
+    pub kind: ConvertKind,
+    /// File with it, or with the ConfigMap that holds it.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Prometheus server that is asked for the series where a rule names several.
+    #[arg(long, env = "CLOUDPULSE_SCALER_PROMETHEUS", value_name = "URL")]
+    pub prometheus: Option<String>,
+    /// How to be let in at Prometheus.
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+/// What `convert` reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ConvertKind {
+    /// The external metrics of prometheus-adapter.
+    Adapter,
+}
+
+/// Where external metrics come from.
+#[derive(Debug, Clone, Args)]
+pub struct StoreArgs {
+    /// File with further external metrics by PromQL.
+    #[arg(long = "external-metrics.config", env = "CLOUDPULSE_SCALER_EXTERNAL_METRICS_CONFIG", value_name = "FILE")]
+    pub external_metrics_config: Option<PathBuf>,
+    /// Time from one query for external metrics to the next.
+    #[arg(
+        long = "external-metrics.interval",
+        env = "CLOUDPULSE_SCALER_EXTERNAL_METRICS_INTERVAL",
+        default_value = "15s",
+        value_name = "DURATION"
+    )]
+    pub external_metrics_interval: PromDuration,
+    /// Age at which a forecast is stale as an external metric.
+    #[arg(
+        long = "external-metrics.forecast-max-age",
+        env = "CLOUDPULSE_SCALER_EXTERNAL_METRICS_FORECAST_MAX_AGE",
+        default_value = "5m",
+        value_name = "DURATION"
+    )]
+    pub external_metrics_forecast_max_age: PromDuration,
 }
 
 /// What `generate` writes.

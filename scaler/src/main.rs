@@ -9,6 +9,7 @@ use cloudpulse_scaler::check;
 use cloudpulse_scaler::cli::Cli;
 use cloudpulse_scaler::cli::Command;
 use cloudpulse_scaler::client;
+use cloudpulse_scaler::convert;
 use cloudpulse_scaler::generate;
 use cloudpulse_scaler::replay;
 use cloudpulse_scaler::serve;
@@ -36,6 +37,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Scale(args) => client::scale(args).await,
         Command::Pause(args) => client::pause(args).await,
         Command::Generate(args) => generate::run(&args),
+        Command::Convert(args) => convert::run(args).await,
         Command::Replay(args) => replay::run(args).await,
     }
 }
