@@ -143,6 +143,16 @@ impl ExternalArgs {
         }
     }
 
+    /// Checks the combination of flags.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let findings = self.findings();
+        anyhow::ensure!(findings.is_empty(), "{}", findings.join("\n"));
+        Ok(())
+    }
+
     /// Returns what is wrong with the combination of flags: everything at once.
     pub fn findings(&self) -> Vec<String> {
         let mut findings = Vec::new();
