@@ -44,6 +44,9 @@ pub struct Entry {
     pub outcome: Outcome,
     /// What is wrong with the readings.
     pub problems: Vec<Problem>,
+    /// Relative distance from its target at which a load scales nothing out, as a ratio.
+    #[serde(skip)]
+    pub tolerance: f64,
 }
 
 /// What became of a decision.
@@ -112,6 +115,18 @@ impl Board {
         }
         state.entries.truncate(self.keep - 1);
         state.entries.push_front(Arc::new(entry));
+    }
+
+    /// Returns the newest turn of a rule, `None` in it where there was none yet; `None` where there is no such rule.
+    pub fn newest(&self, rule: &str) -> Option<Option<Arc<Entry>>> {
+        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        rules.get(rule).map(|state| state.entries.front().cloned())
+    }
+
+    /// Returns the names of the rules for which `wanted` holds.
+    pub fn names(&self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        rules.keys().filter(|name| wanted(name)).cloned().collect()
     }
 
     /// Returns the state of all rules.

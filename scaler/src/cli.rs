@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -12,6 +13,8 @@ use cloudpulse_common::query::BasicAuth;
 use cloudpulse_common::query::ClientConfig;
 use cloudpulse_common::telemetry::LogArgs;
 
+use crate::external::args::ExternalArgs;
+use crate::external::store::StoreOptions;
 use crate::kubernetes::args::KubernetesArgs;
 
 /// Queries under way at once: far more than rules are due in the same second.
@@ -54,7 +57,7 @@ pub enum Command {
     #[command(
         after_help = "Endpoints: /metrics /healthz /readyz /api/v1/decisions?rule=NAME&limit=N /api/v1/rules /api/v1/targets;\nwith a token /api/v1/scale /api/v1/pause; all are described in /api/v1/openapi.json.\nDOCKER_HOST names the engine of Docker targets; unix:///var/run/docker.sock without it."
     )]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Check rule files and print every error with its file and field.
     ///
     /// What is allowed and yet hardly meant is a warning: a metric that scaling moves by itself, a rule that can never act.
@@ -79,6 +82,13 @@ pub enum Command {
   cloudpulse-scaler generate alerts --rule web.yaml > web.rules.yml
   cloudpulse-scaler generate dashboard --print-template > templates/dashboard.json.j2   # change it, then --templates templates")]
     Generate(GenerateArgs),
+    /// Write the configuration of another program as one of the scaler's.
+    ///
+    /// What of it the scaler cannot do is said on stderr with its place; then the exit code is 1.
+    #[command(
+        after_help = "Example:\n  cloudpulse-scaler convert adapter config.yaml --prometheus http://127.0.0.1:9090 > external-metrics.yaml"
+    )]
+    Convert(ConvertArgs),
     /// Try a rule on a load of the past before it is switched on: what would it have cost, when was it too small?
     ///
     /// The load is replayed every 15 s under the rule, with the code that decides in serve and the forecasts that the
@@ -114,8 +124,9 @@ workload in the unit of the rule's replicaCapacity. --timeline writes every sync
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Rule files, or folders with *.yaml and *.yml files; may be left out with --kubernetes.
-    #[arg(long, required_unless_present = "kubernetes", num_args = 1.., value_delimiter = ',', env = "CLOUDPULSE_SCALER_RULES", value_name = "PATH")]
+    /// Rule files, or folders with *.yaml and *.yml files; may be left out with --kubernetes, and where external metrics are
+    /// all that is wanted.
+    #[arg(long, required_unless_present_any = ["kubernetes", "listen_address"], num_args = 1.., value_delimiter = ',', env = "CLOUDPULSE_SCALER_RULES", value_name = "PATH")]
     pub rules: Vec<PathBuf>,
     /// Address of the Prometheus server that has the load and the forecasts.
     #[arg(long, env = "CLOUDPULSE_SCALER_PROMETHEUS", value_name = "URL")]
@@ -150,6 +161,12 @@ pub struct ServeArgs {
     /// File in which pauses made by hand survive a restart; without it they end with the program.
     #[arg(long, env = "CLOUDPULSE_SCALER_PAUSE_FILE", value_name = "FILE")]
     pub pause_file: Option<PathBuf>,
+    /// Metrics for HPAs. Last, because its heading would hold for what follows.
+    #[command(flatten)]
+    pub external: ExternalArgs,
+    /// Where they come from.
+    #[command(flatten)]
+    pub store: StoreArgs,
 }
 
 /// Arguments of `check`.
@@ -196,6 +213,67 @@ pub struct GenerateArgs {
     /// Write the built-in template, to start one of your own.
     #[arg(long)]
     pub print_template: bool,
+}
+
+/// Arguments of `convert`.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// Whose configuration it is.
+    #[arg(value_enum, value_name = "KIND")]
+    pub kind: ConvertKind,
+    /// File with it, or with the ConfigMap that holds it.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Prometheus server that is asked for the series where a rule names several.
+    #[arg(long, env = "CLOUDPULSE_SCALER_PROMETHEUS", value_name = "URL")]
+    pub prometheus: Option<String>,
+    /// How to be let in at Prometheus.
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+/// What `convert` reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ConvertKind {
+    /// The external metrics of prometheus-adapter.
+    Adapter,
+}
+
+/// Where external metrics come from.
+#[derive(Debug, Clone, Args)]
+pub struct StoreArgs {
+    /// File with further external metrics by PromQL.
+    #[arg(long = "external-metrics.config", env = "CLOUDPULSE_SCALER_EXTERNAL_METRICS_CONFIG", value_name = "FILE")]
+    pub external_metrics_config: Option<PathBuf>,
+    /// Time from one query for external metrics to the next.
+    #[arg(
+        long = "external-metrics.interval",
+        env = "CLOUDPULSE_SCALER_EXTERNAL_METRICS_INTERVAL",
+        default_value = "15s",
+        value_name = "DURATION"
+    )]
+    pub external_metrics_interval: PromDuration,
+    /// Age at which a forecast is stale as an external metric.
+    #[arg(
+        long = "external-metrics.forecast-max-age",
+        env = "CLOUDPULSE_SCALER_EXTERNAL_METRICS_FORECAST_MAX_AGE",
+        default_value = "5m",
+        value_name = "DURATION"
+    )]
+    pub external_metrics_forecast_max_age: PromDuration,
+}
+
+impl StoreArgs {
+    /// Returns how the store is kept, where a rule takes a turn each `turn` and files are read again each `reload_interval`.
+    pub fn options(self, turn: Duration, reload_interval: Duration) -> StoreOptions {
+        StoreOptions {
+            interval: self.external_metrics_interval.0,
+            forecast_max_age: self.external_metrics_forecast_max_age.0,
+            rule_max_age: 3 * turn,
+            config: self.external_metrics_config,
+            reload_interval,
+        }
+    }
 }
 
 /// What `generate` writes.

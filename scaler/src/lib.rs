@@ -12,6 +12,7 @@ pub mod check;
 pub mod cli;
 pub mod client;
 pub mod control;
+pub mod convert;
 pub mod external;
 pub mod generate;
 pub mod kubernetes;

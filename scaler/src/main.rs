@@ -9,6 +9,7 @@ use cloudpulse_scaler::check;
 use cloudpulse_scaler::cli::Cli;
 use cloudpulse_scaler::cli::Command;
 use cloudpulse_scaler::client;
+use cloudpulse_scaler::convert;
 use cloudpulse_scaler::generate;
 use cloudpulse_scaler::kubernetes::crd;
 use cloudpulse_scaler::replay;
@@ -31,13 +32,14 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<()> {
     telemetry::init(&cli.log)?;
     match cli.command {
-        Command::Serve(args) => serve::run(args, shutdown::on_signal()?).await,
+        Command::Serve(args) => serve::run(*args, shutdown::on_signal()?).await,
         Command::Check(args) => check::run(args).await,
         Command::Status(args) => client::status(args).await,
         Command::Scale(args) => client::scale(args).await,
         Command::Pause(args) => client::pause(args).await,
         Command::Crd => print(&crd::yaml()?),
         Command::Generate(args) => generate::run(&args),
+        Command::Convert(args) => convert::run(args).await,
         Command::Replay(args) => replay::run(args).await,
     }
 }

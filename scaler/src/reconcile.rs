@@ -118,6 +118,7 @@ impl Reconciler {
             decision,
             outcome,
             problems: readings.problems,
+            tolerance: self.rule.policy.behavior.scale_up.tolerance,
         };
         (entry, readings.answered)
     }

@@ -19,6 +19,7 @@ use crate::api::Api;
 use crate::board::Board;
 use crate::cli::ServeArgs;
 use crate::control::Controls;
+use crate::external;
 use crate::kubernetes;
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::lease::Leadership;
@@ -52,6 +53,8 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
         reload_interval,
         api_token_file,
         pause_file,
+        external,
+        store,
     } = args;
     anyhow::ensure!(
         interval.0 >= Duration::from_millis(100),
@@ -61,11 +64,12 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
         reload_interval.0 >= Duration::from_secs(1),
         "--reload-interval {reload_interval} is too short; take at least 1s"
     );
+    external.check()?;
     let rules = rule::load(&paths)?;
     let lease = kubernetes.lease()?;
     let needs_cluster =
         kubernetes.kubernetes || rules.iter().any(|rule| matches!(rule.target, TargetConfig::Kubernetes { .. }));
-    let cluster = match needs_cluster || kubernetes.client.kubeconfig.is_some() {
+    let cluster = match needs_cluster || external.is_on() || kubernetes.client.kubeconfig.is_some() {
         true => Some(Cluster::new(kubernetes::client::connect(&kubernetes.client).await?)),
         false => None,
     };
@@ -82,6 +86,15 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
     let metrics = Metrics::new(leadership.clone())?;
     let readiness = Readiness::not_yet("prometheus has not been asked yet");
     let background = TaskTracker::new();
+    let parts = external::start::Parts {
+        cluster: cluster.as_ref(),
+        store: store.options(interval.0, reload_interval.0),
+        prometheus: client.clone(),
+        board: Arc::clone(&board),
+        tasks: &background,
+        shutdown: &shutdown,
+    };
+    let metrics = metrics.with(external::start::start(&external, parts).await?);
     let shared = Shared {
         board: Arc::clone(&board),
         metrics: metrics.clone(),

@@ -3,6 +3,7 @@
 # kube-scheduler, and kwok, which plays the kubelet of fake nodes.
 #
 #   control-plane.sh build               compile everything from Go modules into the cache (once; 10 to 20 minutes)
+#   control-plane.sh build-adapter       compile prometheus-adapter, a peer that the benchmark of external metrics starts
 #   control-plane.sh start DIR           start it; state, logs, keys and kubeconfigs go into DIR
 #   control-plane.sh stop DIR            stop what `start` started (DIR stays)
 #   control-plane.sh kill DIR NAME       kill -9 one of its programs
@@ -62,6 +63,21 @@ build() {
   build_one "$here" go.etcd.io/etcd/server/v3 etcd
   build_one "$here/kwok" sigs.k8s.io/kwok/cmd/kwok kwok
   echo "$stamp" >"$bin/stamp"
+}
+
+# In a stamp of its own, so that tests, which do not need it, do not build it.
+build_adapter() {
+  local stamp version v=sigs.k8s.io/prometheus-adapter
+  version=$(awk -v v="$v" '$1 == v { print $2 } $2 == v { print $3 }' "$here/prometheus-adapter/go.mod")
+  stamp=$(sha256sum <"$here/prometheus-adapter/go.mod")
+  mkdir -p "$bin"
+  if [[ -f $bin/stamp-adapter && $(<"$bin/stamp-adapter") == "$stamp" ]]; then
+    echo "up to date: $bin"
+    return
+  fi
+  export CGO_ENABLED=0 GOFLAGS="-mod=readonly -buildvcs=false ${GOFLAGS-}"
+  build_one "$here/prometheus-adapter" "$v/cmd/adapter" prometheus-adapter "-X $v/pkg/version.gitVersion=$version"
+  echo "$stamp" >"$bin/stamp-adapter"
 }
 
 # ── keys and kubeconfigs ─────────────────────────────────────────────────────────────────────────
@@ -280,6 +296,7 @@ status() {
 
 case "${1-} $#" in
   "build 1") build ;;
+  "build-adapter 1") build_adapter ;;
   "start 2") start "$2" ;;
   "stop 2") stop "$2" ;;
   "status 2") status "$2" ;;

@@ -3,7 +3,25 @@
 //! What the server knows of metrics is a [`Provider`]; what it cannot say for sure is an error, never zero: an HPA that gets
 //! an error keeps its replicas.
 
+pub mod api_service;
+pub mod args;
+pub mod authentication;
+pub mod authority;
+pub mod authorization;
+pub mod certificates;
+pub mod identity;
+pub mod kept;
+pub mod metrics;
+pub mod pass_through;
+pub mod protocol;
+pub mod review;
 pub mod selector;
+pub mod server;
+pub mod start;
+pub mod store;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ mod check;
 mod full;
 pub mod lint;
 mod original;
-mod quantity;
+pub(crate) mod quantity;
 pub(crate) mod schema;
 pub(crate) mod shape;
 mod sources;

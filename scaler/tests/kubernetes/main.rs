@@ -5,5 +5,6 @@
 mod control_plane;
 mod controller;
 mod definition;
+mod external_api;
 mod leader;
 mod support;
