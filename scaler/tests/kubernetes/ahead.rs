@@ -99,8 +99,19 @@ scrape_configs:
     cluster.apply(&rule("web", "", 4)).await.unwrap();
     let mut flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     flags.extend(["--external-metrics.interval", "1s"]);
-    let _scaler = Scaler::start(&cluster, &prometheus.url, &flags).await;
+    let scaler = Scaler::start(&cluster, &prometheus.url, &flags).await;
 
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let d = cloudpulse_testkit::net::http_client()
+        .unwrap()
+        .get(format!("{}/api/v1/decisions?rule=shop/web&limit=1", scaler.url))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    println!("{d}");
     for name in ["own", "kept", "web"] {
         let ready = |ready: &str| ready.parse::<u32>().is_ok_and(|ready| ready >= 9);
         wait_in_shop(&cluster, &["deployment", name], "{.status.readyReplicas}", ready).await;
