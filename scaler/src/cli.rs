@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -11,6 +12,8 @@ use cloudpulse_common::duration::PromDuration;
 use cloudpulse_common::query::BasicAuth;
 use cloudpulse_common::query::ClientConfig;
 use cloudpulse_common::telemetry::LogArgs;
+
+use crate::external::store::StoreOptions;
 
 /// Queries under way at once: far more than rules are due in the same second.
 const MAX_CONCURRENT_QUERIES: usize = 64;
@@ -242,6 +245,19 @@ pub struct StoreArgs {
         value_name = "DURATION"
     )]
     pub external_metrics_forecast_max_age: PromDuration,
+}
+
+impl StoreArgs {
+    /// Returns how the store is kept, where a rule takes a turn each `turn` and files are read again each `reload_interval`.
+    pub fn options(self, turn: Duration, reload_interval: Duration) -> StoreOptions {
+        StoreOptions {
+            interval: self.external_metrics_interval.0,
+            forecast_max_age: self.external_metrics_forecast_max_age.0,
+            rule_max_age: 3 * turn,
+            config: self.external_metrics_config,
+            reload_interval,
+        }
+    }
 }
 
 /// What `generate` writes.
