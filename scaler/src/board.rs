@@ -59,6 +59,10 @@ pub enum Outcome {
     Observed,
     /// The target was set.
     Scaled,
+    /// Another sets the replicas, by what the rule publishes: a HorizontalPodAutoscaler that the rule keeps.
+    Published,
+    /// Another scaler leads and acts; this one stands by.
+    Standby,
     /// The target could not be read or set.
     Failed {
         /// Why.

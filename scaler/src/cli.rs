@@ -14,6 +14,7 @@ use cloudpulse_common::query::ClientConfig;
 use cloudpulse_common::telemetry::LogArgs;
 
 use crate::external::store::StoreOptions;
+use crate::kubernetes::args::KubernetesArgs;
 
 /// Queries under way at once: far more than rules are due in the same second.
 const MAX_CONCURRENT_QUERIES: usize = 64;
@@ -31,6 +32,8 @@ const MAX_CONCURRENT_QUERIES: usize = 64;
   cloudpulse-scaler check rules/scaling
   cloudpulse-scaler replay --rule rules/scaling/web.yaml --csv load.csv --plot replay.png
   cloudpulse-scaler serve --rules rules/scaling --prometheus http://127.0.0.1:9090
+  cloudpulse-scaler crd | kubectl apply --server-side -f -
+  cloudpulse-scaler serve --kubernetes --prometheus http://prometheus.monitoring:9090
   cloudpulse-scaler status
   cloudpulse-scaler scale --api-token-file token web 12 --hold 1h
   curl 'http://127.0.0.1:9102/api/v1/decisions?rule=web&limit=1'
@@ -69,6 +72,8 @@ pub enum Command {
     Scale(ScaleArgs),
     /// Pause a rule of a running scaler, or lift its pause.
     Pause(PauseArgs),
+    /// Print the CustomResourceDefinition of ScalingRules, for kubectl apply --server-side -f -
+    Crd,
     /// Write what a rule would be elsewhere: an HPA, a KEDA ScaledObject, alert rules, a Grafana dashboard.
     #[command(after_help = "Examples:
   cloudpulse-scaler generate hpa --rule web.yaml --workload Deployment/web | kubectl apply --filename -
@@ -118,8 +123,8 @@ workload in the unit of the rule's replicaCapacity. --timeline writes every sync
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Rule files, or folders with *.yaml and *.yml files.
-    #[arg(long, required = true, num_args = 1.., value_delimiter = ',', env = "CLOUDPULSE_SCALER_RULES", value_name = "PATH")]
+    /// Rule files, or folders with *.yaml and *.yml files; may be left out with --kubernetes.
+    #[arg(long, required_unless_present = "kubernetes", num_args = 1.., value_delimiter = ',', env = "CLOUDPULSE_SCALER_RULES", value_name = "PATH")]
     pub rules: Vec<PathBuf>,
     /// Address of the Prometheus server that has the load and the forecasts.
     #[arg(long, env = "CLOUDPULSE_SCALER_PROMETHEUS", value_name = "URL")]
@@ -127,6 +132,9 @@ pub struct ServeArgs {
     /// How to be let in at Prometheus.
     #[command(flatten)]
     pub access: AccessArgs,
+    /// The cluster.
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
     /// Address and port to listen on.
     #[arg(
         long = "web.listen-address",

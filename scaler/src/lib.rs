@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod reconcile;
 pub mod reload;
 pub mod replay;
+pub mod roster;
 pub mod rule;
 pub mod serve;
 pub mod source;

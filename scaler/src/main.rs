@@ -11,6 +11,7 @@ use cloudpulse_scaler::cli::Command;
 use cloudpulse_scaler::client;
 use cloudpulse_scaler::convert;
 use cloudpulse_scaler::generate;
+use cloudpulse_scaler::kubernetes::crd;
 use cloudpulse_scaler::replay;
 use cloudpulse_scaler::serve;
 
@@ -36,8 +37,14 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Status(args) => client::status(args).await,
         Command::Scale(args) => client::scale(args).await,
         Command::Pause(args) => client::pause(args).await,
+        Command::Crd => print(&crd::yaml()?),
         Command::Generate(args) => generate::run(&args),
         Command::Convert(args) => convert::run(args).await,
         Command::Replay(args) => replay::run(args).await,
     }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
 }

@@ -24,6 +24,7 @@ use crate::board::Entry;
 use crate::board::Outcome;
 use crate::board::RuleState;
 use crate::board::ages;
+use crate::kubernetes::lease::Leadership;
 use crate::reconcile::Refused;
 use crate::reconcile::ScaledByHand;
 
@@ -32,6 +33,7 @@ const READY_REPLICAS: &str = "cloudpulse_scaler_ready_replicas";
 const BOUND: &str = "cloudpulse_scaler_bound_replicas";
 const HORIZON: &str = "cloudpulse_scaler_horizon_seconds";
 const METRIC_AGE: &str = "cloudpulse_scaler_metric_age_seconds";
+const LEADER: &str = "cloudpulse_scaler_leader";
 const LAST_SUCCESS: &str = "cloudpulse_scaler_last_success_timestamp_seconds";
 
 /// What the scaler counts.
@@ -45,6 +47,7 @@ pub struct Metrics {
     reload_successful: IntGauge,
     reload_time: Gauge,
     turn_seconds: Histogram,
+    leadership: Leadership,
 }
 
 impl Metrics {
@@ -52,7 +55,7 @@ impl Metrics {
     ///
     /// # Errors
     /// Never in practice: when two metrics have one name.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    pub fn new(leadership: Leadership) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let counter = |name: &str, help: &str, label: &str| -> Result<IntCounterVec, prometheus::Error> {
             let counter = IntCounterVec::new(Opts::new(name, help), &["rule", label])?;
@@ -92,7 +95,17 @@ impl Metrics {
         .buckets(vec![0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0]);
         let turn_seconds = Histogram::with_opts(options)?;
         registry.register(Box::new(turn_seconds.clone()))?;
-        Ok(Self { registry, decisions, scale_events, errors, by_hand, reload_successful, reload_time, turn_seconds })
+        Ok(Self {
+            registry,
+            decisions,
+            scale_events,
+            errors,
+            by_hand,
+            reload_successful,
+            reload_time,
+            turn_seconds,
+            leadership,
+        })
     }
 
     /// Makes a rule's counters visible before anything happened, so that the first event is an increase.
@@ -136,7 +149,7 @@ impl Metrics {
         let result = match outcome {
             Ok(_) => "scaled",
             Err(Refused::Target(_) | Refused::NoAnswer) => "failed",
-            Err(Refused::OutOfBounds { .. } | Refused::Observes) => "refused",
+            Err(Refused::OutOfBounds { .. } | Refused::Observes | Refused::Standby { .. }) => "refused",
         };
         self.by_hand.with_label_values(&[rule, result]).inc();
         if let Ok(ScaledByHand { from, to }) = outcome
@@ -159,7 +172,7 @@ impl Metrics {
                 let direction = if entry.decision.desired > entry.decision.current { "up" } else { "down" };
                 self.scale_events.with_label_values(&[rule, direction]).inc();
             }
-            Outcome::Unchanged | Outcome::Observed => {}
+            Outcome::Unchanged | Outcome::Observed | Outcome::Published | Outcome::Standby => {}
         }
         self.turn_seconds.observe(duration.as_secs_f64());
     }
@@ -188,6 +201,8 @@ impl Metrics {
             }
         }
         write_last_success(&mut page, rules.iter());
+        page.family(LEADER, "Whether this scaler acts, or stands by while another does.", Kind::Gauge);
+        page.sample(LEADER, &[], if self.leadership.leads() { 1.0 } else { 0.0 });
         page.registry(&self.registry);
         page.finish();
         buffer

@@ -26,10 +26,12 @@ use crate::board::Board;
 use crate::board::Entry;
 use crate::board::Outcome;
 use crate::control::Controls;
+use crate::kubernetes::lease::Leadership;
 use crate::metrics::Metrics;
 use crate::rule::Rule;
 use crate::source;
 use crate::source::Problem;
+use crate::target::Plan;
 use crate::target::ScaleTarget;
 use crate::target::TargetError;
 
@@ -40,10 +42,13 @@ pub struct Reconciler {
     target: Arc<dyn ScaleTarget>,
     client: Client,
     controls: Arc<Controls>,
+    leadership: Leadership,
     /// Time from one turn to the next: how much later than needed a start may be asked for.
     interval: Duration,
     history: History,
     lead_time: LeadTime,
+    /// What the target had when another was to change it.
+    left_with: Option<Replicas>,
     /// Whether Prometheus was asked what the rule wanted before the start.
     recalled: bool,
 }
@@ -55,10 +60,22 @@ impl Reconciler {
         target: Arc<dyn ScaleTarget>,
         client: Client,
         controls: Arc<Controls>,
+        leadership: Leadership,
         interval: Duration,
     ) -> Self {
         let (history, lead_time) = (History::default(), LeadTime::default());
-        Self { rule, target, client, controls, interval, history, lead_time, recalled: false }
+        Self {
+            rule,
+            target,
+            client,
+            controls,
+            leadership,
+            interval,
+            history,
+            lead_time,
+            left_with: None,
+            recalled: false,
+        }
     }
 
     /// Takes one turn at `now`. Returns what happened, and whether Prometheus answered.
@@ -73,6 +90,12 @@ impl Reconciler {
             self.lead_time.record(start);
         }
         self.history.prune(now);
+        if let (Some(before), Ok(current)) = (self.left_with.take(), &current)
+            && before != *current
+        {
+            // The rate policies and the cooldown count the changes of whoever acts.
+            self.history.record_change(before, *current, now);
+        }
         let observation = Observation { current: current.as_ref().ok().copied(), metrics: readings.metrics };
         let pause = self.controls.pause(&self.rule.name, self.rule.policy.pause, now);
         let policy = Policy { pause, ..self.rule.policy.clone() };
@@ -80,8 +103,11 @@ impl Reconciler {
         self.history.record(&decision, now);
         let outcome = match current {
             Err(error) => failed(&error),
-            Ok(_) => self.act(&decision, now).await,
+            Ok(_) => self.act(&policy, &decision, now).await,
         };
+        if matches!(outcome, Outcome::Standby | Outcome::Published) {
+            self.left_with = decision.current;
+        }
         let entry = Entry {
             time: now,
             rule: self.rule.name.clone(),
@@ -109,6 +135,9 @@ impl Reconciler {
     pub async fn scale_by_hand(&mut self, request: ByHand, now: Timestamp) -> Result<ScaledByHand, Refused> {
         let ByHand { replicas, force, hold } = request;
         let bounds = self.rule.policy.bounds(now);
+        if !self.leadership.leads() {
+            return Err(Refused::Standby { leader: self.leadership.holder() });
+        }
         if !force {
             if self.rule.policy.mode == Mode::Observe {
                 return Err(Refused::Observes);
@@ -154,10 +183,25 @@ impl Reconciler {
         }
     }
 
-    async fn act(&mut self, decision: &Decision, now: Timestamp) -> Outcome {
+    async fn act(&mut self, policy: &Policy, decision: &Decision, now: Timestamp) -> Outcome {
+        if !self.leadership.leads() {
+            return Outcome::Standby;
+        }
+        let bounds = policy.bounds(now);
+        let plan = Plan { rule: &self.rule, bounds: &bounds, pause: policy.pause };
+        if let Err(error) = self.target.prepare(plan).await {
+            return failed(&error);
+        }
+        if self.target.is_scaled_by_another() {
+            return if policy.mode == Mode::Observe { Outcome::Observed } else { Outcome::Published };
+        }
         let (Some(current), Some(desired)) = (decision.current, decision.desired) else { return Outcome::Unchanged };
         if !decision.act {
             return if current == desired { Outcome::Unchanged } else { Outcome::Observed };
+        }
+        // Looking after the target took time, in which the lead may have gone.
+        if !self.leadership.leads() {
+            return Outcome::Standby;
         }
         match self.target.scale_to(desired).await {
             Ok(()) => {
@@ -212,6 +256,12 @@ pub enum Refused {
     /// The rule touches nothing.
     #[error("the rule only observes; force scales all the same")]
     Observes,
+    /// Another scaler acts.
+    #[error("this scaler stands by; ask the one that leads{}", if leader.is_empty() { String::new() } else { format!(", {leader}") })]
+    Standby {
+        /// Its name; empty where it is not known.
+        leader: String,
+    },
     /// The target could not be read or set, or the hold could not be kept.
     #[error("{0}")]
     Target(String),
@@ -245,6 +295,8 @@ pub struct Shared {
     pub readiness: Readiness,
     /// Time from one turn to the next.
     pub interval: Duration,
+    /// Whether this scaler acts.
+    pub leadership: Leadership,
 }
 
 /// Takes turns, and commands between them, until `shutdown` is cancelled; what is under way is finished.
@@ -261,6 +313,8 @@ pub async fn run(
         tokio::select! {
             _ = ticks.tick() => {}
             () = shutdown.cancelled() => return,
+            // What was decided standing by is to be done at once.
+            () = shared.leadership.begins() => {}
             Some(command) = commands.recv() => {
                 match command {
                     Command::Replace(rule) => reconciler.replace(rule),
@@ -345,6 +399,8 @@ const fn outcome_name(outcome: &Outcome) -> &'static str {
         Outcome::Unchanged => "unchanged",
         Outcome::Observed => "observed",
         Outcome::Scaled => "scaled",
+        Outcome::Published => "published",
+        Outcome::Standby => "standby",
         Outcome::Failed { .. } => "failed",
     }
 }

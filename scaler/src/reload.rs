@@ -12,8 +12,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::roster::Roster;
 use crate::rule;
-use crate::supervisor::Supervisor;
 
 /// Reads the files each `interval` and at SIGHUP until `shutdown` is cancelled. Files are read rather than watched: so a
 /// ConfigMap, which swaps a link, and a folder on a network are the same as any other. A bad edit changes nothing, is said
@@ -22,7 +22,7 @@ use crate::supervisor::Supervisor;
 /// # Errors
 /// Where the signal cannot be listened for.
 pub async fn watch(
-    supervisor: Arc<Supervisor>,
+    roster: Arc<Roster>,
     paths: Vec<PathBuf>,
     interval: Duration,
     metrics: Metrics,
@@ -41,11 +41,10 @@ pub async fn watch(
         };
         match rule::load(&paths) {
             Ok(rules) => {
-                let before = supervisor.rules().await;
-                let same =
-                    rules.len() == before.len() && rules.iter().all(|rule| before.iter().any(|one| **one == *rule));
+                let before = roster.files().await;
+                let same = rules.len() == before.len() && rules.iter().all(|rule| before.contains(rule));
                 if !same {
-                    let applied = supervisor.apply(rules).await;
+                    let applied = roster.set_files(rules).await;
                     tracing::info!(
                         added = applied.added,
                         changed = applied.changed,

@@ -19,11 +19,19 @@ use crate::api::Api;
 use crate::board::Board;
 use crate::cli::ServeArgs;
 use crate::control::Controls;
+use crate::kubernetes;
+use crate::kubernetes::cluster::Cluster;
+use crate::kubernetes::lease::Leadership;
+use crate::kubernetes::run::InCluster;
+use crate::kubernetes::run::Parts;
 use crate::metrics::Metrics;
 use crate::reconcile::Shared;
 use crate::reload;
+use crate::roster::Roster;
 use crate::rule;
 use crate::supervisor::Supervisor;
+use crate::target::Engines;
+use crate::target::TargetConfig;
 
 /// How long turns and stops that are under way may go on after a signal.
 const GRACE: Duration = Duration::from_secs(15);
@@ -37,6 +45,7 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
         rules: paths,
         prometheus,
         access,
+        kubernetes,
         listen,
         interval,
         keep_decisions,
@@ -53,13 +62,24 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
         "--reload-interval {reload_interval} is too short; take at least 1s"
     );
     let rules = rule::load(&paths)?;
+    let lease = kubernetes.lease()?;
+    let needs_cluster =
+        kubernetes.kubernetes || rules.iter().any(|rule| matches!(rule.target, TargetConfig::Kubernetes { .. }));
+    let cluster = match needs_cluster || kubernetes.client.kubeconfig.is_some() {
+        true => Some(Cluster::new(kubernetes::client::connect(&kubernetes.client).await?)),
+        false => None,
+    };
+    let leadership = match (&cluster, &lease) {
+        (Some(_), Some(_)) if kubernetes.kubernetes => Leadership::candidate(),
+        _ => Leadership::alone(),
+    };
     let controls = Arc::new(Controls::open(pause_file)?);
     let client = Client::new(&access.client_config(prometheus)?)?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("--listen {listen}"))?;
     let address = listener.local_addr()?;
 
     let board = Arc::new(Board::new(keep_decisions));
-    let metrics = Metrics::new()?;
+    let metrics = Metrics::new(leadership.clone())?;
     let readiness = Readiness::not_yet("prometheus has not been asked yet");
     let background = TaskTracker::new();
     let shared = Shared {
@@ -67,24 +87,37 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
         metrics: metrics.clone(),
         readiness: readiness.clone(),
         interval: interval.0,
+        leadership: leadership.clone(),
     };
     let supervisor = Arc::new(Supervisor::new(
         client.clone(),
         shared,
         Arc::clone(&controls),
-        background.clone(),
+        Engines { background: background.clone(), cluster: cluster.clone() },
         shutdown.child_token(),
     ));
-    let applied = supervisor.apply(rules).await;
+    let roster = Arc::new(Roster::new(Arc::clone(&supervisor)));
+    let applied = roster.set_files(rules).await;
     metrics.reloaded(SystemTime::now());
     let reloads = tokio::spawn(reload::watch(
-        Arc::clone(&supervisor),
+        Arc::clone(&roster),
         paths,
         reload_interval.0,
         metrics.clone(),
         shutdown.child_token(),
     ));
     tracing::info!(%address, rules = applied.added, prometheus = client.url(), "listening");
+
+    let in_cluster = cluster.filter(|_| kubernetes.kubernetes).map(|cluster| {
+        let parts = Parts {
+            cluster,
+            roster,
+            board: Arc::clone(&board),
+            controls: Arc::clone(&controls),
+            readiness: readiness.clone(),
+        };
+        InCluster::start(parts, &kubernetes, lease, leadership, shutdown.child_token())
+    });
 
     let page_board = Arc::clone(&board);
     let page = Arc::new(move |format: Format| metrics.page(&page_board, format));
@@ -101,6 +134,9 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
     };
     if tokio::time::timeout(GRACE, finish).await.is_err() {
         tracing::warn!("ended with containers still being stopped; the engine goes on with them");
+    }
+    if let Some(in_cluster) = in_cluster {
+        in_cluster.end().await;
     }
     reloads.await.context("the loop that reads the rule files failed")?.context("SIGHUP cannot be listened for")?;
     served.context("the HTTP server failed")

@@ -10,7 +10,6 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::control::Controls;
 use crate::reconcile;
@@ -24,6 +23,7 @@ use crate::rule::Form;
 use crate::rule::Rule;
 use crate::rule::lint::lint;
 use crate::target;
+use crate::target::Engines;
 use crate::target::TargetConfig;
 
 /// Commands to one rule that may wait.
@@ -37,7 +37,7 @@ pub struct Supervisor {
     client: Client,
     shared: Shared,
     controls: Arc<Controls>,
-    background: TaskTracker,
+    engines: Engines,
     shutdown: CancellationToken,
     running: Mutex<BTreeMap<String, Running>>,
 }
@@ -63,15 +63,15 @@ pub struct Applied {
 }
 
 impl Supervisor {
-    /// Returns a supervisor without rules. `background` keeps what targets do behind the turns; `shutdown` ends all loops.
+    /// Returns a supervisor without rules. `shutdown` ends all loops.
     pub fn new(
         client: Client,
         shared: Shared,
         controls: Arc<Controls>,
-        background: TaskTracker,
+        engines: Engines,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { client, shared, controls, background, shutdown, running: Mutex::default() }
+        Self { client, shared, controls, engines, shutdown, running: Mutex::default() }
     }
 
     /// Makes `rules` the ones that run. A rule that is gone ends before another may take its target; one whose target
@@ -152,7 +152,7 @@ impl Supervisor {
     }
 
     fn start(&self, rule: Rule) -> Running {
-        let target = target::connect(&rule.target, &self.background);
+        let target = target::connect(&rule.target, &self.engines);
         self.shared.board.add(&rule.name);
         let rule = Arc::new(rule);
         let stop = self.shutdown.child_token();
@@ -162,6 +162,7 @@ impl Supervisor {
             target,
             self.client.clone(),
             Arc::clone(&self.controls),
+            self.shared.leadership.clone(),
             self.shared.interval,
         );
         let task = tokio::spawn(reconcile::run(reconciler, self.shared.clone(), inbox, stop.clone()));

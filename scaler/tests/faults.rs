@@ -18,6 +18,7 @@ use cloudpulse_policy::observation::Reading;
 use cloudpulse_policy::time::Timestamp;
 use cloudpulse_scaler::board::Entry;
 use cloudpulse_scaler::board::Outcome;
+use cloudpulse_scaler::kubernetes::lease::Leadership;
 use cloudpulse_scaler::reconcile::Reconciler;
 use cloudpulse_scaler::rule;
 use cloudpulse_scaler::rule::Rule;
@@ -105,7 +106,14 @@ fn client(address: SocketAddr) -> Client {
 }
 
 fn reconciler(target: Arc<dyn ScaleTarget>, address: SocketAddr) -> Reconciler {
-    Reconciler::new(Arc::new(load_rule()), target, client(address), Arc::default(), Duration::from_secs(15))
+    Reconciler::new(
+        Arc::new(load_rule()),
+        target,
+        client(address),
+        Arc::default(),
+        Leadership::alone(),
+        Duration::from_secs(15),
+    )
 }
 
 struct Loop {

@@ -14,6 +14,7 @@ use cloudpulse_policy::observation::Missing;
 use cloudpulse_policy::observation::Reading;
 use cloudpulse_policy::time::Timestamp;
 use cloudpulse_scaler::board::Entry;
+use cloudpulse_scaler::kubernetes::lease::Leadership;
 use cloudpulse_scaler::reconcile::Reconciler;
 use cloudpulse_scaler::rule;
 use cloudpulse_scaler::target::dry_run::DryRunTarget;
@@ -63,7 +64,8 @@ impl Loop {
         let config = ClientConfig { url: url.to_owned(), retries: Some(0), ..ClientConfig::default() };
         let target = Arc::new(DryRunTarget::new(10));
         let interval = Duration::from_secs(15);
-        let reconciler = Reconciler::new(rule, target, Client::new(&config).unwrap(), Arc::default(), interval);
+        let reconciler =
+            Reconciler::new(rule, target, Client::new(&config).unwrap(), Arc::default(), Leadership::alone(), interval);
         Self { reconciler, seconds: 1_700_000_000 }
     }
 

@@ -207,7 +207,10 @@ current-context: local
 impl Drop for ControlPlane {
     fn drop(&mut self) {
         if let Err(error) = run(&mut script(&["stop"], self.folder.path())) {
-            eprintln!("the control plane in {} does not stop: {error:#}", self.folder.path().display());
+            #[allow(clippy::print_stderr, reason = "a test's last word on what it leaves behind")]
+            {
+                eprintln!("the control plane in {} does not stop: {error:#}", self.folder.path().display());
+            }
         }
     }
 }

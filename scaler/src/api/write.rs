@@ -71,7 +71,7 @@ pub(super) async fn scale(
         Some(Ok(scaled)) => Json(scaled).into_response(),
         Some(Err(refused)) => {
             let status = match refused {
-                Refused::OutOfBounds { .. } | Refused::Observes => StatusCode::CONFLICT,
+                Refused::OutOfBounds { .. } | Refused::Observes | Refused::Standby { .. } => StatusCode::CONFLICT,
                 Refused::Target(_) => StatusCode::BAD_GATEWAY,
                 Refused::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
             };

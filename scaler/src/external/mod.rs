@@ -3,8 +3,25 @@
 //! What the server knows of metrics is a [`Provider`]; what it cannot say for sure is an error, never zero: an HPA that gets
 //! an error keeps its replicas.
 
+pub mod api_service;
+pub mod args;
+pub mod authentication;
+pub mod authority;
+pub mod authorization;
+pub mod certificates;
+pub mod identity;
+pub mod kept;
+pub mod metrics;
+pub mod pass_through;
+pub mod protocol;
+pub mod review;
 pub mod selector;
+pub mod server;
+pub mod start;
 pub mod store;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +34,16 @@ use crate::external::selector::Selector;
 
 /// Group and version of the API.
 pub const GROUP_VERSION: &str = "external.metrics.k8s.io/v1beta1";
+
+/// Returns the name of the metric that gives the replicas that a rule wants.
+pub fn rule_metric(rule: &str) -> String {
+    format!("cloudpulse-rule-{rule}")
+}
+
+/// Returns the name of the metric that gives the loads of a rule.
+pub fn load_metric(rule: &str) -> String {
+    format!("cloudpulse-load-{rule}")
+}
 
 /// One value of a metric. An HPA sums the values of all items that it gets.
 #[derive(Debug, Clone, PartialEq)]

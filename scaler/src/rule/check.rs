@@ -82,11 +82,6 @@ impl<'a> Check<'a> {
         None
     }
 
-    /// Adds that a part of the rule format is known but not done in this version.
-    pub(crate) fn not_yet(&mut self, path: impl Into<String>, instead: &str) {
-        self.add(path, format!("is not supported in this version; {instead}"));
-    }
-
     fn was_faulty(&self, path: &str) -> bool {
         self.findings.iter().any(|finding| {
             finding.file == self.file

@@ -17,6 +17,7 @@ use cloudpulse_policy::policy::Policy;
 use crate::rule::ForecastQuery;
 use crate::rule::Horizon;
 use crate::rule::MetricQuery;
+use crate::rule::Name;
 use crate::rule::Rule;
 use crate::rule::Sources;
 use crate::rule::behavior;
@@ -38,7 +39,7 @@ const DEFAULT_FORECAST_MAX_AGE: Duration = Duration::from_secs(300);
 const DEFAULT_HORIZON: PromDuration = PromDuration::from_secs(300);
 
 /// Returns the rule; `None` where something that it must have is absent, which is then among the findings.
-pub(crate) fn check(name: String, spec: FullSpec, check: &mut Check<'_>) -> Option<Rule> {
+pub(crate) fn check(Name { namespace, name }: Name, spec: FullSpec, check: &mut Check<'_>) -> Option<Rule> {
     let FullSpec {
         target,
         mode,
@@ -64,7 +65,9 @@ pub(crate) fn check(name: String, spec: FullSpec, check: &mut Check<'_>) -> Opti
     }
     let schedules = bounds::schedules(schedules.unwrap_or_default(), min_replicas, max_replicas, check);
     let above_max = when_above_max.map_or(Some(AboveMax::default()), |spec| bounds::above_max(spec, check));
-    let target = check.required("spec.target", target).and_then(|target| target.check(min_replicas, check));
+    let target = check
+        .required("spec.target", target)
+        .and_then(|target| target.check(min_replicas, namespace.as_deref(), check));
     let behavior = behavior::check(behavior.unwrap_or_default(), tolerance, check);
     let missing_data = missing_data.map_or(Some(MissingData::default()), |spec| missing(spec, check));
     let metrics = check.required("spec.metrics", metrics);

@@ -9,8 +9,9 @@ mod check;
 mod full;
 pub mod lint;
 mod original;
-mod quantity;
-mod shape;
+pub(crate) mod quantity;
+pub(crate) mod schema;
+pub(crate) mod shape;
 mod sources;
 
 use std::collections::HashMap;
@@ -34,8 +35,10 @@ pub(crate) use crate::rule::original::quoted;
 use crate::rule::shape::Document;
 use crate::rule::shape::Metadata;
 
-const API_VERSION: &str = "cloudpulse.io/v1";
-const KIND: &str = "ScalingRule";
+/// API group and version of a rule.
+pub const API_VERSION: &str = "cloudpulse.io/v1";
+/// Kind of a rule.
+pub const KIND: &str = "ScalingRule";
 
 /// A checked rule.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,7 +113,7 @@ pub enum Horizon {
 /// Returns the rules of files, and of the `.yaml` and `.yml` files of folders, in the order of their names.
 ///
 /// # Errors
-/// All findings of all files. No rule at all is a finding, and so are two rules of one name or, in the full form, for
+/// All findings of all files. No rule at all in what is named is a finding, and so are two rules of one name or, in the full form, for
 /// one target.
 pub fn load(paths: &[PathBuf]) -> Result<Vec<Rule>, Findings> {
     let mut findings = Vec::new();
@@ -124,7 +127,7 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Rule>, Findings> {
         }
     }
     check_together(&rules, &mut findings);
-    if rules.is_empty() && findings.is_empty() {
+    if rules.is_empty() && findings.is_empty() && !paths.is_empty() {
         let file = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
         findings.push(Finding { file, path: String::new(), message: "no scaling rule is in there".to_owned() });
     }
@@ -161,6 +164,42 @@ fn parse_file(file: &str, text: &str, rules: &mut Vec<(String, Rule)>, findings:
     }
 }
 
+/// Returns the rule of an object in a cluster. Its `spec` is held to the same checks as a file's.
+///
+/// # Errors
+/// All findings; their file is the object's name.
+pub fn from_object(namespace: &str, name: &str, spec: &serde_json::Value) -> Result<Rule, Findings> {
+    let place = format!("{KIND} {namespace}/{name}");
+    let mut findings = Vec::new();
+    let document = serde_json::json!({
+        "apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name, "namespace": namespace}, "spec": spec,
+    });
+    let rule = match serde_yaml::to_value(document) {
+        Ok(mut document) => {
+            if shape::is_original(&document) {
+                remove_defaults(&mut document);
+            }
+            parse_document(&place, document, &mut findings)
+        }
+        Err(error) => {
+            findings.push(Finding { file: place, path: "spec".to_owned(), message: error.to_string() });
+            None
+        }
+    };
+    rule.filter(|_| findings.is_empty()).ok_or(Findings(findings))
+}
+
+/// Takes away what the CustomResourceDefinition's defaults add to the original's form, which does not have these fields.
+fn remove_defaults(document: &mut Value) {
+    if let Some(Value::Mapping(spec)) = document.get_mut("spec") {
+        for (field, default) in [("mode", Value::from("floor")), ("minReplicas", Value::from(1))] {
+            if spec.get(field) == Some(&default) {
+                spec.remove(field);
+            }
+        }
+    }
+}
+
 fn parse_document(file: &str, document: Value, findings: &mut Vec<Finding>) -> Option<Rule> {
     if shape::is_original(&document) {
         let (name, spec) = envelope(file, document, findings)?;
@@ -176,7 +215,7 @@ fn envelope<Spec: DeserializeOwned>(
     file: &str,
     document: Value,
     findings: &mut Vec<Finding>,
-) -> Option<(String, Option<Spec>)> {
+) -> Option<(Name, Option<Spec>)> {
     let Document { api_version, kind, metadata, spec } = config::from_value(file, document, findings)?;
     let mut check = Check::new(file, findings);
     for (path, value, expected) in [("apiVersion", api_version, API_VERSION), ("kind", kind, KIND)] {
@@ -188,8 +227,15 @@ fn envelope<Spec: DeserializeOwned>(
     }
     let Metadata { name, namespace, .. } = metadata.unwrap_or_default();
     let name = check.required_text("metadata.name", name).unwrap_or_default();
-    let name = namespace.map_or(name.clone(), |namespace| format!("{namespace}/{name}"));
-    Some((name, check.required("spec", spec)))
+    let name = namespace.as_ref().map_or(name.clone(), |namespace| format!("{namespace}/{name}"));
+    Some((Name { namespace, name }, check.required("spec", spec)))
+}
+
+/// How a rule is called.
+struct Name {
+    namespace: Option<String>,
+    /// With the namespace, where there is one.
+    name: String,
 }
 
 /// What can only be seen over all rules.

@@ -19,6 +19,7 @@ use cloudpulse_policy::policy::Side;
 
 use crate::rule::Form;
 use crate::rule::MetricQuery;
+use crate::rule::Name;
 use crate::rule::Rule;
 use crate::rule::Sources;
 use crate::rule::check::Check;
@@ -36,7 +37,7 @@ const MAX_AGE: Duration = Duration::from_secs(120);
 const DRY_RUN_REPLICAS: Replicas = 1;
 
 /// Returns the rule; `None` where something that it must have is absent, which is then among the findings.
-pub(crate) fn check(name: String, spec: OriginalSpec, check: &mut Check<'_>) -> Option<Rule> {
+pub(crate) fn check(Name { namespace, name }: Name, spec: OriginalSpec, check: &mut Check<'_>) -> Option<Rule> {
     let OriginalSpec { node_id, metric, threshold, action, replicas, cooldown, target } = spec;
     let node = check.required_text("spec.nodeId", node_id);
     let series = check.required_text("spec.metric", metric).and_then(|metric| recorded(&metric, check));
@@ -45,7 +46,7 @@ pub(crate) fn check(name: String, spec: OriginalSpec, check: &mut Check<'_>) -> 
     let replicas =
         check.required("spec.replicas", replicas).and_then(|replicas| check.at_least_one("spec.replicas", replicas));
     let target = match target {
-        Some(target) => target.check(1, check),
+        Some(target) => target.check(1, namespace.as_deref(), check),
         None => Some(TargetConfig::DryRun { replicas: DRY_RUN_REPLICAS }),
     };
     let side = side?;

@@ -171,12 +171,15 @@ fn every_fault_is_found_with_its_path() {
 }
 
 #[test]
-fn what_is_not_done_yet_is_said() {
-    let found = findings(&format!(
-        "  target: {{kubernetes: {{apiVersion: apps/v1, kind: Deployment, name: web}}}}\n  maxReplicas: 3\n{METRIC}"
-    ));
+fn a_workload_of_a_cluster_needs_the_rule_s_namespace() {
+    let text = format!(
+        "apiVersion: cloudpulse.io/v1\nkind: ScalingRule\nmetadata: {{name: web}}\nspec:\n  target: {{kubernetes: {{name: web}}}}\n  \
+         maxReplicas: 3\n{METRIC}"
+    );
+    let (mut rules, mut found) = (Vec::new(), Vec::new());
+    parse_file("f.yaml", &text, &mut rules, &mut found);
     assert_eq!(found.len(), 1, "{found:#?}");
-    assert!(found[0].starts_with("f.yaml: spec.target.kubernetes: is not supported in this version;"), "{found:#?}");
+    assert_eq!(found[0].path, "metadata.namespace");
 }
 
 #[test]

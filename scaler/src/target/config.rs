@@ -3,45 +3,108 @@
 use std::fmt;
 
 use cloudpulse_policy::Replicas;
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_yaml::Value;
 
 use crate::rule::Check;
 
-/// `target` in a rule file: exactly one of the fields.
-#[derive(Debug, Deserialize)]
+/// What is scaled: exactly one of the fields.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TargetSpec {
+    /// A workload of a Kubernetes cluster, in the rule's namespace.
+    kubernetes: Option<KubernetesSpec>,
+    /// A Docker Compose service, or all plain containers with a label.
     docker: Option<DockerSpec>,
-    dry_run: Option<DryRunSpec>,
+    /// A service of Docker Swarm.
     swarm: Option<SwarmSpec>,
-    kubernetes: Option<Value>,
+    /// Nothing: what would be done is said.
+    dry_run: Option<DryRunSpec>,
+}
+
+/// Anything with a /scale subresource.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct KubernetesSpec {
+    /// API group and version; apps/v1 where absent.
+    #[schemars(extend("default" = "apps/v1"), length(min = 1, max = 317))]
+    api_version: Option<String>,
+    /// Kind; Deployment where absent.
+    #[schemars(extend("default" = "Deployment"), length(min = 1, max = 63))]
+    kind: Option<String>,
+    /// Name.
+    #[schemars(required, length(min = 1, max = 253))]
+    name: Option<String>,
+    /// scale: the scaler sets the replicas itself. hpa: it keeps a HorizontalPodAutoscaler that goes by the load and by the
+    /// forecast, so that Kubernetes takes the larger and scales. scale where absent.
+    #[schemars(extend("default" = "scale"))]
+    managed: Option<Managed>,
+}
+
+/// Who sets the replicas of a Kubernetes workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Managed {
+    /// The scaler.
+    #[default]
+    Scale,
+    /// A HorizontalPodAutoscaler that the scaler keeps.
+    Hpa,
 }
 
 /// Either a Compose service or a label.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct DockerSpec {
+    /// The Compose project.
+    #[schemars(length(min = 1, max = 253))]
     project: Option<String>,
+    /// The service in it.
+    #[schemars(length(min = 1, max = 253))]
     service: Option<String>,
+    /// name=value of a label, in place of project and service.
+    #[schemars(length(min = 3, max = 1024))]
     label: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SwarmSpec {
+    /// The service's name.
+    #[schemars(required, length(min = 1, max = 253))]
     service: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct DryRunSpec {
+    /// Replicas that it pretends to have at the start; minReplicas where absent.
     replicas: Option<Replicas>,
+}
+
+/// A workload with a `/scale` subresource.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Workload {
+    /// Its namespace.
+    pub namespace: String,
+    /// API group and version, such as `apps/v1`.
+    pub api_version: String,
+    /// Kind, such as `Deployment`.
+    pub kind: String,
+    /// Name.
+    pub name: String,
 }
 
 /// A checked target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetConfig {
+    /// A workload of a Kubernetes cluster.
+    Kubernetes {
+        /// Which.
+        workload: Workload,
+        /// Who sets its replicas.
+        managed: Managed,
+    },
     /// A service of a Docker Compose project on one engine.
     Docker {
         /// The project's name.
@@ -70,15 +133,21 @@ pub enum TargetConfig {
 
 impl TargetSpec {
     /// Returns the checked target; `None` where it is unusable, which is then among the findings.
-    pub(crate) fn check(self, min_replicas: Replicas, check: &mut Check<'_>) -> Option<TargetConfig> {
+    /// `namespace` is the rule's.
+    pub(crate) fn check(
+        self,
+        min_replicas: Replicas,
+        namespace: Option<&str>,
+        check: &mut Check<'_>,
+    ) -> Option<TargetConfig> {
         let Self { docker, dry_run, swarm, kubernetes } = self;
-        if kubernetes.is_some() {
-            check.not_yet("spec.target.kubernetes", "use docker, swarm or dryRun");
-        }
         let given = [docker.is_some(), dry_run.is_some(), swarm.is_some(), kubernetes.is_some()];
         if given.into_iter().filter(|given| *given).count() > 1 {
             check.add("spec.target", "names several targets; a rule scales one");
             return None;
+        }
+        if let Some(kubernetes) = kubernetes {
+            return kubernetes.check(namespace, check);
         }
         if let Some(docker) = docker {
             return docker.check(check);
@@ -98,13 +167,40 @@ impl TargetSpec {
         if let Some(DryRunSpec { replicas }) = dry_run {
             return Some(TargetConfig::DryRun { replicas: replicas.unwrap_or(min_replicas) });
         }
-        if kubernetes.is_none() {
-            check.add(
-                "spec.target",
-                "names no target; use docker: {project, service}, docker: {label: name=value}, swarm: {service} or dryRun: {}",
-            );
-        }
+        check.add(
+            "spec.target",
+            "names no target; use kubernetes: {kind, name}, docker: {project, service}, docker: {label: name=value}, \
+             swarm: {service} or dryRun: {}",
+        );
         None
+    }
+}
+
+impl KubernetesSpec {
+    fn check(self, namespace: Option<&str>, check: &mut Check<'_>) -> Option<TargetConfig> {
+        let Self { api_version, kind, name, managed } = self;
+        let mut text = |field: &str, value: Option<String>| {
+            let path = format!("spec.target.kubernetes.{field}");
+            let value = check.required_text(&path, value)?;
+            // Each becomes part of an address.
+            if value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-/:".contains(&byte))
+                && !value.contains("..")
+            {
+                return Some(value);
+            }
+            check.add(path, format!("is {value:?}, which is no name in Kubernetes"));
+            None
+        };
+        let api_version = text("apiVersion", Some(api_version.unwrap_or_else(|| "apps/v1".to_owned())));
+        let kind = text("kind", Some(kind.unwrap_or_else(|| "Deployment".to_owned())));
+        let name = text("name", name);
+        let Some(namespace) = namespace else {
+            check.add("metadata.namespace", "is missing; it says where the workload of spec.target.kubernetes is");
+            return None;
+        };
+        let workload =
+            Workload { namespace: namespace.to_owned(), api_version: api_version?, kind: kind?, name: name? };
+        Some(TargetConfig::Kubernetes { workload, managed: managed.unwrap_or_default() })
     }
 }
 
@@ -139,16 +235,43 @@ impl TargetConfig {
     /// Returns a name of the workload that only one rule may scale; `None` where each rule has its own.
     pub fn exclusive(&self) -> Option<String> {
         match self {
+            Self::Kubernetes { workload, .. } => Some(format!("{workload:#}")),
             Self::Docker { .. } | Self::Labelled { .. } | Self::Swarm { .. } => Some(self.to_string()),
             Self::DryRun { .. } => None,
         }
     }
 }
 
+impl Workload {
+    /// Returns the API group; empty for the core group.
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// Returns the API version without the group.
+    pub fn version(&self) -> &str {
+        self.api_version.split_once('/').map_or(self.api_version.as_str(), |(_, version)| version)
+    }
+}
+
+impl fmt::Display for Workload {
+    /// Writes `namespace/Kind/name`; in the alternate form with the group, which two versions share.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { namespace, kind, name, .. } = self;
+        if f.alternate() {
+            write!(f, "kubernetes:{namespace}/{kind}.{}/{name}", self.group())
+        } else {
+            write!(f, "{namespace}/{kind}/{name}")
+        }
+    }
+}
+
 impl fmt::Display for TargetConfig {
-    /// Writes a short name: `docker:project/service`, `docker:label=value`, `swarm:service` or `dryRun`.
+    /// Writes a short name: `kubernetes:namespace/Kind/name`, `docker:project/service`, `docker:label=value`,
+    /// `swarm:service` or `dryRun`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Kubernetes { workload, .. } => write!(f, "kubernetes:{workload}"),
             Self::Docker { project, service } => write!(f, "docker:{project}/{service}"),
             Self::Labelled { key, value } => write!(f, "docker:{key}={value}"),
             Self::Swarm { service } => write!(f, "swarm:{service}"),
@@ -165,7 +288,7 @@ mod tests {
     fn check(target: &str) -> Result<TargetConfig, Vec<String>> {
         let mut findings = Vec::new();
         let spec: TargetSpec = serde_yaml::from_str(target).unwrap();
-        let config = spec.check(1, &mut Check::new("f", &mut findings));
+        let config = spec.check(1, Some("shop"), &mut Check::new("f", &mut findings));
         config.ok_or_else(|| findings.iter().map(|finding| format!("{}: {}", finding.path, finding.message)).collect())
     }
 
@@ -177,6 +300,12 @@ mod tests {
             ("docker: {label: a.b/c=d=e}", "docker:a.b/c=d=e", true),
             ("swarm: {service: shop_web}", "swarm:shop_web", true),
             ("dryRun: {}", "dryRun", false),
+            ("kubernetes: {name: web}", "kubernetes:shop/Deployment/web", true),
+            (
+                "kubernetes: {apiVersion: a.io/v1, kind: Room, name: web, managed: hpa}",
+                "kubernetes:shop/Room/web",
+                true,
+            ),
         ] {
             let config = check(target).unwrap();
             assert_eq!((config.to_string().as_str(), config.exclusive().is_some()), (name, exclusive), "{target}");
@@ -201,11 +330,12 @@ mod tests {
     #[test]
     fn a_target_is_one_that_is_known() {
         for (target, expected) in [
-            ("kubernetes: {}", "spec.target.kubernetes: is not supported in this version; use docker, swarm or dryRun"),
+            ("kubernetes: {}", "spec.target.kubernetes.name: is missing"),
+            ("kubernetes: {name: ../x}", "spec.target.kubernetes.name: is \"../x\", which is no name in Kubernetes"),
             ("swarm: {}", "spec.target.swarm.service: is missing"),
             ("swarm: {service: ' '}", "spec.target.swarm.service: is empty"),
             ("swarm: {service: a/b}", "spec.target.swarm.service: is \"a/b\"; a Swarm service's name has"),
-            ("{}", "spec.target: names no target; use docker"),
+            ("{}", "spec.target: names no target; use kubernetes"),
             ("{swarm: {service: a}, dryRun: {}}", "spec.target: names several targets"),
         ] {
             let found = check(target).unwrap_err();

@@ -5,6 +5,7 @@ mod config;
 pub mod docker;
 pub mod dry_run;
 mod engine;
+pub mod kubernetes;
 mod moment;
 mod raw;
 pub mod swarm;
@@ -14,14 +15,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloudpulse_policy::Replicas;
+use cloudpulse_policy::policy::Bounds;
+use cloudpulse_policy::policy::Pause;
 use futures_util::future::BoxFuture;
 use tokio_util::task::TaskTracker;
 
+pub use crate::target::config::Managed;
 pub use crate::target::config::TargetConfig;
 pub use crate::target::config::TargetSpec;
+pub use crate::target::config::Workload;
 
+use crate::kubernetes::cluster::Cluster;
+use crate::rule::Rule;
 use crate::target::docker::DockerTarget;
 use crate::target::dry_run::DryRunTarget;
+use crate::target::kubernetes::KubernetesTarget;
 use crate::target::swarm::SwarmTarget;
 
 /// One workload whose replicas can be read and set.
@@ -33,6 +41,16 @@ pub trait ScaleTarget: fmt::Debug + Send + Sync {
     /// after a failure goes on where it ended. Returns when the new replicas are started; stops may go on behind it.
     fn scale_to(&self, desired: Replicas) -> BoxFuture<'_, Result<(), TargetError>>;
 
+    /// Sees to what belongs to the target beside its replicas, before each turn of a rule that may act. Idempotent.
+    fn prepare<'a>(&'a self, _plan: Plan<'a>) -> BoxFuture<'a, Result<(), TargetError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Returns whether something else sets the replicas, by what the rule publishes; then [`Self::scale_to`] is not called.
+    fn is_scaled_by_another(&self) -> bool {
+        false
+    }
+
     /// Returns how many of the replicas last read could serve; `None` where the target cannot tell.
     fn ready(&self) -> Option<Replicas> {
         None
@@ -42,6 +60,26 @@ pub trait ScaleTarget: fmt::Debug + Send + Sync {
     fn take_starts(&self) -> Vec<Duration> {
         Vec::new()
     }
+}
+
+/// What a rule wants of its target beside a number of replicas.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// The rule.
+    pub rule: &'a Rule,
+    /// Its bounds now.
+    pub bounds: &'a Bounds,
+    /// What is switched off now.
+    pub pause: Pause,
+}
+
+/// What targets need to be connected to.
+#[derive(Debug, Clone, Default)]
+pub struct Engines {
+    /// Keeps what goes on after a call, such as graceful stops.
+    pub background: TaskTracker,
+    /// The Kubernetes cluster, where there is one.
+    pub cluster: Option<Cluster>,
 }
 
 /// Why a target could not be read or set.
@@ -97,9 +135,12 @@ impl TargetError {
 }
 
 /// Returns the target that `config` names. Connects to nothing yet: an engine that is away is an error of each use.
-/// `background` keeps what goes on after a call, such as graceful stops.
-pub fn connect(config: &TargetConfig, background: &TaskTracker) -> Arc<dyn ScaleTarget> {
+pub fn connect(config: &TargetConfig, engines: &Engines) -> Arc<dyn ScaleTarget> {
+    let Engines { background, cluster } = engines;
     match config {
+        TargetConfig::Kubernetes { workload, managed } => {
+            Arc::new(KubernetesTarget::new(cluster.clone(), workload.clone(), *managed))
+        }
         TargetConfig::Docker { project, service } => {
             Arc::new(DockerTarget::new(project.clone(), service.clone(), None, background.clone()))
         }
