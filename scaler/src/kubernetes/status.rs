@@ -284,6 +284,7 @@ mod tests {
             decision: decide(&rule.policy, &observation, &History::default(), now),
             outcome,
             problems: Vec::new(),
+            tolerance: 0.1,
         }
     }
 

@@ -132,7 +132,7 @@ impl Store {
                 () = shutdown.cancelled() => return,
                 _ = turns.tick() => {}
                 _ = reloads.tick() => {
-                    said = self.reload(said);
+                    said = self.reload(said.as_ref());
                     continue;
                 }
             }
@@ -144,7 +144,7 @@ impl Store {
     }
 
     /// Reads the file with metrics again. A bad edit changes nothing; `said` are the findings of the last one.
-    fn reload(&self, said: Option<Findings>) -> Option<Findings> {
+    fn reload(&self, said: Option<&Findings>) -> Option<Findings> {
         match config::load(self.options.config.as_deref()?) {
             Ok(metrics) => {
                 let count = metrics.len();
@@ -154,7 +154,7 @@ impl Store {
                 None
             }
             Err(findings) => {
-                if said.as_ref() != Some(&findings) {
+                if said != Some(&findings) {
                     tracing::error!(%findings, "the external metrics have errors; those from before stay in force");
                 }
                 Some(findings)
