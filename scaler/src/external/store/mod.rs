@@ -32,7 +32,7 @@ use cloudpulse_common::query::QueryError;
 use cloudpulse_policy::time::Timestamp;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::future::join;
+use futures_util::future::join3;
 use prometheus::Registry;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +53,9 @@ use crate::external::NoValue;
 use crate::external::Provider;
 use crate::external::selector::Selector;
 use crate::reconcile::clock;
+
+/// All configured queries of a turn together take no longer, or the interval where that is longer.
+const SHORTEST_LIMIT: Duration = Duration::from_secs(30);
 
 /// How a store is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,25 +124,19 @@ impl Store {
 
     /// Asks Prometheus each interval, and reads the file with metrics again, until `shutdown` is cancelled.
     pub async fn run(&self, shutdown: CancellationToken) {
-        let mut turns = tokio::time::interval(self.options.interval);
-        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut reloads = tokio::time::interval(self.options.reload_interval);
-        reloads.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        reloads.tick().await;
-        let mut said = None;
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                _ = turns.tick() => {}
-                _ = reloads.tick() => {
-                    said = self.reload(said.as_ref());
-                    continue;
-                }
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                ((), ()) = join(self.refresh_forecasts(), self.queries.refresh(clock())) => {}
-            }
+        let StoreOptions { interval, reload_interval, .. } = self.options;
+        // Each in a loop of its own: a query that hangs keeps none of the others from its turn.
+        let forecasts = each(interval, async || self.refresh_forecasts().await);
+        let limit = interval.max(SHORTEST_LIMIT);
+        let queries = each(interval, async || self.queries.refresh(clock(), limit).await);
+        let said = Mutex::new(None);
+        let reloads = each(reload_interval, async || {
+            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+            *said = self.reload(said.as_ref());
+        });
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            _ = join3(forecasts, queries, reloads) => {}
         }
     }
 
@@ -231,6 +228,16 @@ impl Provider for Store {
             return self.queries.values(namespace, metric, selector).boxed();
         };
         std::future::ready(answer).boxed()
+    }
+}
+
+/// Does `work` at once and then each `interval`, for ever.
+async fn each(interval: Duration, work: impl AsyncFn()) {
+    let mut turns = tokio::time::interval(interval);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        work().await;
     }
 }
 
