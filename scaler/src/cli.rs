@@ -13,6 +13,7 @@ use cloudpulse_common::query::BasicAuth;
 use cloudpulse_common::query::ClientConfig;
 use cloudpulse_common::telemetry::LogArgs;
 
+use crate::external::args::ExternalArgs;
 use crate::external::store::StoreOptions;
 use crate::kubernetes::args::KubernetesArgs;
 
@@ -56,7 +57,7 @@ pub enum Command {
     #[command(
         after_help = "Endpoints: /metrics /healthz /readyz /api/v1/decisions?rule=NAME&limit=N /api/v1/rules /api/v1/targets;\nwith a token /api/v1/scale /api/v1/pause; all are described in /api/v1/openapi.json.\nDOCKER_HOST names the engine of Docker targets; unix:///var/run/docker.sock without it."
     )]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Check rule files and print every error with its file and field.
     ///
     /// What is allowed and yet hardly meant is a warning: a metric that scaling moves by itself, a rule that can never act.
@@ -123,8 +124,9 @@ workload in the unit of the rule's replicaCapacity. --timeline writes every sync
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Rule files, or folders with *.yaml and *.yml files; may be left out with --kubernetes.
-    #[arg(long, required_unless_present = "kubernetes", num_args = 1.., value_delimiter = ',', env = "CLOUDPULSE_SCALER_RULES", value_name = "PATH")]
+    /// Rule files, or folders with *.yaml and *.yml files; may be left out with --kubernetes, and where external metrics are
+    /// all that is wanted.
+    #[arg(long, required_unless_present_any = ["kubernetes", "listen_address"], num_args = 1.., value_delimiter = ',', env = "CLOUDPULSE_SCALER_RULES", value_name = "PATH")]
     pub rules: Vec<PathBuf>,
     /// Address of the Prometheus server that has the load and the forecasts.
     #[arg(long, env = "CLOUDPULSE_SCALER_PROMETHEUS", value_name = "URL")]
@@ -135,6 +137,12 @@ pub struct ServeArgs {
     /// The cluster.
     #[command(flatten)]
     pub kubernetes: KubernetesArgs,
+    /// Metrics for HPAs.
+    #[command(flatten)]
+    pub external: ExternalArgs,
+    /// Where they come from.
+    #[command(flatten)]
+    pub store: StoreArgs,
     /// Address and port to listen on.
     #[arg(
         long = "web.listen-address",

@@ -32,7 +32,7 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<()> {
     telemetry::init(&cli.log)?;
     match cli.command {
-        Command::Serve(args) => serve::run(args, shutdown::on_signal()?).await,
+        Command::Serve(args) => serve::run(*args, shutdown::on_signal()?).await,
         Command::Check(args) => check::run(args).await,
         Command::Status(args) => client::status(args).await,
         Command::Scale(args) => client::scale(args).await,

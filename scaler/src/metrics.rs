@@ -40,6 +40,7 @@ const LAST_SUCCESS: &str = "cloudpulse_scaler_last_success_timestamp_seconds";
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
+    parts: Vec<Registry>,
     decisions: IntCounterVec,
     scale_events: IntCounterVec,
     errors: IntCounterVec,
@@ -97,6 +98,7 @@ impl Metrics {
         registry.register(Box::new(turn_seconds.clone()))?;
         Ok(Self {
             registry,
+            parts: Vec::new(),
             decisions,
             scale_events,
             errors,
@@ -106,6 +108,13 @@ impl Metrics {
             turn_seconds,
             leadership,
         })
+    }
+
+    /// Adds what other parts of the program count to the page.
+    #[must_use]
+    pub fn with(mut self, parts: Vec<Registry>) -> Self {
+        self.parts.extend(parts);
+        self
     }
 
     /// Makes a rule's counters visible before anything happened, so that the first event is an increase.
@@ -203,7 +212,9 @@ impl Metrics {
         write_last_success(&mut page, rules.iter());
         page.family(LEADER, "Whether this scaler acts, or stands by while another does.", Kind::Gauge);
         page.sample(LEADER, &[], if self.leadership.leads() { 1.0 } else { 0.0 });
-        page.registry(&self.registry);
+        for registry in std::iter::once(&self.registry).chain(&self.parts) {
+            page.registry(registry);
+        }
         page.finish();
         buffer
     }

@@ -19,6 +19,7 @@ use crate::api::Api;
 use crate::board::Board;
 use crate::cli::ServeArgs;
 use crate::control::Controls;
+use crate::external;
 use crate::kubernetes;
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::lease::Leadership;
@@ -46,6 +47,8 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
         prometheus,
         access,
         kubernetes,
+        external,
+        store,
         listen,
         interval,
         keep_decisions,
@@ -65,7 +68,7 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
     let lease = kubernetes.lease()?;
     let needs_cluster =
         kubernetes.kubernetes || rules.iter().any(|rule| matches!(rule.target, TargetConfig::Kubernetes { .. }));
-    let cluster = match needs_cluster || kubernetes.client.kubeconfig.is_some() {
+    let cluster = match needs_cluster || external.is_on() || kubernetes.client.kubeconfig.is_some() {
         true => Some(Cluster::new(kubernetes::client::connect(&kubernetes.client).await?)),
         false => None,
     };
@@ -82,6 +85,15 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
     let metrics = Metrics::new(leadership.clone())?;
     let readiness = Readiness::not_yet("prometheus has not been asked yet");
     let background = TaskTracker::new();
+    let parts = external::start::Parts {
+        cluster: cluster.as_ref(),
+        store: store.options(interval.0, reload_interval.0),
+        prometheus: client.clone(),
+        board: Arc::clone(&board),
+        tasks: &background,
+        shutdown: &shutdown,
+    };
+    let metrics = metrics.with(external::start::start(&external, parts).await?);
     let shared = Shared {
         board: Arc::clone(&board),
         metrics: metrics.clone(),

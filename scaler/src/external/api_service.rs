@@ -184,7 +184,7 @@ mod tests {
         "cloudpulse/cloudpulse-scaler".parse().unwrap()
     }
 
-    fn found(spec: serde_json::Value) -> APIService {
+    fn found(spec: &serde_json::Value) -> APIService {
         let object = json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
                             "metadata": {"name": NAME, "resourceVersion": "7"}, "spec": spec});
         serde_json::from_value(object).unwrap()
@@ -199,19 +199,19 @@ mod tests {
     #[test]
     fn the_owner_is_who_it_leads_to() {
         assert_eq!(Owner::of(None, &service()), Owner::Absent);
-        assert_eq!(Owner::of(Some(&found(spec("cloudpulse", None, false))), &service()), Owner::Ours);
-        let keda = Owner::of(Some(&found(spec("keda", None, false))), &service());
+        assert_eq!(Owner::of(Some(&found(&spec("cloudpulse", None, false))), &service()), Owner::Ours);
+        let keda = Owner::of(Some(&found(&spec("keda", None, false))), &service());
         assert_eq!(keda, Owner::Foreign("keda/cloudpulse-scaler".to_owned()));
-        let local = found(json!({"groupPriorityMinimum": 1, "versionPriority": 1}));
+        let local = found(&json!({"groupPriorityMinimum": 1, "versionPriority": 1}));
         assert!(matches!(Owner::of(Some(&local), &service()), Owner::Foreign(_)));
     }
 
     #[test]
     fn what_is_not_trusted_yet_is_patched_and_certificates_are_always_checked() {
-        assert_eq!(trust(&found(spec("cloudpulse", Some("pem"), false)), "pem"), None);
+        assert_eq!(trust(&found(&spec("cloudpulse", Some("pem"), false)), "pem"), None);
         for insecure in [spec("cloudpulse", Some("pem"), true), spec("cloudpulse", Some("old"), false)] {
             assert_eq!(
-                trust(&found(insecure), "pem").unwrap(),
+                trust(&found(&insecure), "pem").unwrap(),
                 json!({"metadata": {"resourceVersion": "7"}, "spec": {"caBundle": "cGVt", "insecureSkipTLSVerify": null}})
             );
         }

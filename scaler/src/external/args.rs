@@ -129,6 +129,11 @@ pub struct ExternalArgs {
 }
 
 impl ExternalArgs {
+    /// Returns whether the API is served.
+    pub const fn is_on(&self) -> bool {
+        self.listen_address.is_some()
+    }
+
     /// Returns the lifetimes of the scaler's own certificates.
     pub fn lifetimes(&self) -> Lifetimes {
         Lifetimes {

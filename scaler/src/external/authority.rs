@@ -122,7 +122,7 @@ mod tests {
         let leaf = ca.client_for("alice", &[], at(0), at(0) + 400 * day).0;
         assert!(authority.verify(std::slice::from_ref(&leaf), UnixTime::since_unix_epoch(at(0) + day)).is_ok());
         assert!(
-            authority.verify(&[leaf.clone()], UnixTime::since_unix_epoch(at(0) + 390 * day)).is_err(),
+            authority.verify(std::slice::from_ref(&leaf), UnixTime::since_unix_epoch(at(0) + 390 * day)).is_err(),
             "the CA is over"
         );
         let leaf = ca.client_for("alice", &[], at(0), at(0) + day).0;

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use cloudpulse_common::query::Client;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::board::Board;
 use crate::external::Provider;
 use crate::external::api_service::Registration;
 use crate::external::args::ExternalArgs;
@@ -26,32 +28,45 @@ use crate::external::review::KubernetesReviewer;
 use crate::external::review::Reviewer;
 use crate::external::server;
 use crate::external::server::Server;
+use crate::external::store::Store;
+use crate::external::store::StoreOptions;
 use crate::external::tls;
-use crate::kubernetes::client;
-use crate::kubernetes::client::ClientArgs;
+use crate::kubernetes::cluster::Cluster;
 
-/// Starts the API in `tasks`, until `shutdown` is cancelled; does nothing where the flags leave it off. Its own metrics go to
-/// `registry`.
+/// What the API has of the program around it.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// The cluster whose HPAs ask; `None` only where the API is off.
+    pub cluster: Option<&'a Cluster>,
+    /// How the metrics are kept.
+    pub store: StoreOptions,
+    /// Where they come from.
+    pub prometheus: Client,
+    /// Where the rules' turns are.
+    pub board: Arc<Board>,
+    /// Where to run.
+    pub tasks: &'a TaskTracker,
+    /// When to end.
+    pub shutdown: &'a CancellationToken,
+}
+
+/// Starts the API and returns its own metrics, for the program's page; does nothing where the flags leave it off.
 ///
 /// # Errors
-/// All findings about the flags; where the cluster, the certificate or the address cannot be had.
-pub async fn start(
-    args: &ExternalArgs,
-    kubernetes: &ClientArgs,
-    provider: Arc<dyn Provider>,
-    registry: &Registry,
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
+/// All findings about the flags; where the cluster, the certificate, the address or the metrics cannot be had.
+pub async fn start(args: &ExternalArgs, parts: Parts<'_>) -> anyhow::Result<Vec<Registry>> {
     let findings = args.findings();
     anyhow::ensure!(findings.is_empty(), "{}", findings.join("\n"));
-    let Some(listen) = args.listen_address else { return Ok(()) };
-    let provider = behind(args, provider)?;
+    let Some(listen) = args.listen_address else { return Ok(Vec::new()) };
+    let Parts { cluster, store, prometheus, board, tasks, shutdown } = parts;
+    let client = cluster.context("the external metrics API needs a cluster")?.client().clone();
+    let store = Arc::new(Store::open(store, prometheus, board)?);
+    let provider = behind(args, Arc::clone(&store) as Arc<dyn Provider>)?;
+    let registry = Registry::new();
+    let metrics = Metrics::new(&registry)?;
     let listener =
         TcpListener::bind(listen).await.with_context(|| format!("--external-metrics.listen-address {listen}"))?;
     let address = listener.local_addr()?;
-    let client = client::connect(kubernetes).await?;
-    let metrics = Metrics::new(registry)?;
 
     let settings = Settings::open(client.clone(), args.tolerate_missing_authentication_config).await?;
     let service = args.service.clone();
@@ -76,11 +91,14 @@ pub async fn start(
         metrics,
     };
     let acceptor = TlsAcceptor::from(Arc::new(tls::server_config(keeper.in_force())?));
+    let registries = vec![registry, store.registry().clone()];
+    let until = shutdown.clone();
+    tasks.spawn(async move { store.run(until).await });
     tasks.spawn(settings.follow(shutdown.clone()));
     tasks.spawn(keeper.run(args.certificate_check_interval.0, shutdown.clone()));
     tasks.spawn(server::serve(listener, acceptor, Arc::new(server), shutdown.clone()));
     tracing::info!(%address, "serving the external metrics API");
-    Ok(())
+    Ok(registries)
 }
 
 /// Puts the server that is asked for what is not ours behind `own`, if there is one.

@@ -282,6 +282,7 @@ mod tests {
             ready: Some(2),
             lead_time: None,
             decision: decide(&rule.policy, &observation, &History::default(), now),
+            tolerance: rule.policy.behavior.scale_up.tolerance,
             outcome,
             problems: Vec::new(),
             tolerance: 0.1,

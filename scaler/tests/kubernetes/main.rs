@@ -2,3 +2,4 @@
 //! `make test-kubernetes`.
 
 mod control_plane;
+mod external_api;

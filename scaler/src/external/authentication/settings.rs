@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
@@ -20,6 +21,8 @@ use crate::external::authority::Authority;
 use crate::external::authority::BadAuthority;
 use crate::external::identity::IdentityHeaders;
 
+/// How long the first reading may take.
+const DEADLINE: Duration = Duration::from_secs(15);
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "extension-apiserver-authentication";
 
@@ -130,7 +133,9 @@ impl Source {
     /// Where the ConfigMap cannot be had, or used.
     pub async fn open(client: Client, tolerate: bool) -> anyhow::Result<Self> {
         let api = Api::<ConfigMap>::namespaced(client, NAMESPACE);
-        let first = match api.get(NAME).await {
+        let asked = tokio::time::timeout(DEADLINE, api.get(NAME)).await;
+        let asked = asked.unwrap_or_else(|elapsed| Err(kube::Error::Service(Box::new(elapsed))));
+        let first = match asked {
             Ok(map) => Settings::parse(&map.data.unwrap_or_default())
                 .with_context(|| format!("ConfigMap {NAMESPACE}/{NAME} cannot be used"))?,
             Err(error) if tolerate => {

@@ -20,6 +20,9 @@ use crate::external::metrics::Metrics;
 use crate::external::tls::InForce;
 use crate::external::tls::Serving;
 
+/// How long a turn may take.
+const DEADLINE: Duration = Duration::from_secs(15);
+
 /// Where the serving certificate comes from.
 #[derive(Debug)]
 pub enum Source {
@@ -45,7 +48,7 @@ impl Keeper {
     /// Where there is none to be had.
     pub async fn open(mut source: Source, mut registration: Registration, metrics: Metrics) -> anyhow::Result<Self> {
         let (serving, authority) =
-            turn(&mut source, &mut registration).await?.context("there is no serving certificate")?;
+            in_time(turn(&mut source, &mut registration)).await?.context("there is no serving certificate")?;
         metrics.certificate(serving.not_after(), authority);
         Ok(Self { source, registration, metrics, in_force: InForce::new(&serving) })
     }
@@ -66,7 +69,7 @@ impl Keeper {
                 () = shutdown.cancelled() => return,
             }
             let turn = tokio::select! {
-                turn = turn(&mut self.source, &mut self.registration) => turn,
+                turn = in_time(turn(&mut self.source, &mut self.registration)) => turn,
                 () = shutdown.cancelled() => return,
             };
             match turn {
@@ -107,6 +110,13 @@ async fn turn(source: &mut Source, registration: &mut Registration) -> anyhow::R
             Ok(made.map(|Made { serving, authority_not_after }| (serving, Some(authority_not_after))))
         }
     }
+}
+
+/// Ends a turn that kube-apiserver does not answer; the next one begins anew.
+async fn in_time<T>(turn: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::time::timeout(DEADLINE, turn)
+        .await
+        .unwrap_or_else(|_| anyhow::bail!("kube-apiserver did not answer within {} s", DEADLINE.as_secs()))
 }
 
 fn now() -> i64 {
