@@ -285,7 +285,6 @@ mod tests {
             tolerance: rule.policy.behavior.scale_up.tolerance,
             outcome,
             problems: Vec::new(),
-            tolerance: 0.1,
         }
     }
 

@@ -34,6 +34,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::future::join3;
 use prometheus::Registry;
+use tokio::time::Interval;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -124,19 +125,36 @@ impl Store {
 
     /// Asks Prometheus each interval, and reads the file with metrics again, until `shutdown` is cancelled.
     pub async fn run(&self, shutdown: CancellationToken) {
-        let StoreOptions { interval, reload_interval, .. } = self.options;
         // Each in a loop of its own: a query that hangs keeps none of the others from its turn.
-        let forecasts = each(interval, async || self.refresh_forecasts().await);
-        let limit = interval.max(SHORTEST_LIMIT);
-        let queries = each(interval, async || self.queries.refresh(clock(), limit).await);
-        let said = Mutex::new(None);
-        let reloads = each(reload_interval, async || {
-            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-            *said = self.reload(said.as_ref());
-        });
+        let all = join3(self.keep_forecasts(), self.keep_queries(), self.keep_config());
         tokio::select! {
             () = shutdown.cancelled() => {}
-            _ = join3(forecasts, queries, reloads) => {}
+            _ = all => {}
+        }
+    }
+
+    async fn keep_forecasts(&self) {
+        let mut turns = turns(self.options.interval);
+        loop {
+            turns.tick().await;
+            self.refresh_forecasts().await;
+        }
+    }
+
+    async fn keep_queries(&self) {
+        let mut turns = turns(self.options.interval);
+        loop {
+            turns.tick().await;
+            self.queries.refresh(clock(), self.options.interval.max(SHORTEST_LIMIT)).await;
+        }
+    }
+
+    async fn keep_config(&self) {
+        let mut turns = turns(self.options.reload_interval);
+        let mut said = None;
+        loop {
+            turns.tick().await;
+            said = self.reload(said.as_ref());
         }
     }
 
@@ -231,14 +249,11 @@ impl Provider for Store {
     }
 }
 
-/// Does `work` at once and then each `interval`, for ever.
-async fn each(interval: Duration, work: impl AsyncFn()) {
+/// One turn at once and then one each `interval`.
+fn turns(interval: Duration) -> Interval {
     let mut turns = tokio::time::interval(interval);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        turns.tick().await;
-        work().await;
-    }
+    turns
 }
 
 /// An error with all its causes.

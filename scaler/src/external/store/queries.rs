@@ -153,7 +153,7 @@ impl Queries {
             // What is new is being asked for by the request that made it.
             kept.values().filter(|asked| !asked.is_new()).cloned().collect()
         };
-        asked.sort_by_key(|asked| asked.kept.lock().unwrap_or_else(PoisonError::into_inner).answered_at());
+        asked.sort_by_cached_key(|asked| asked.kept.lock().unwrap_or_else(PoisonError::into_inner).answered_at());
         let all = stream::iter(asked).for_each_concurrent(AT_ONCE, async |asked| self.ask(&asked).await);
         if tokio::time::timeout(limit, all).await.is_err() {
             tracing::warn!(?limit, "not all external metrics could be read in time");
