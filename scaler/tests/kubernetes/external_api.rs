@@ -12,6 +12,7 @@ use cloudpulse_testkit::kubernetes::ControlPlane;
 use cloudpulse_testkit::kubernetes::ControlPlaneOptions;
 use cloudpulse_testkit::net::free_port;
 use cloudpulse_testkit::net::http_client;
+use cloudpulse_testkit::process::Process;
 use cloudpulse_testkit::prometheus::Prometheus;
 use cloudpulse_testkit::prometheus::PrometheusOptions;
 use reqwest::Certificate;
@@ -214,7 +215,35 @@ async fn who_asks_is_held_to_kubernetes_own_rules() {
         .await
         .unwrap();
     assert!(key.len() > 100 && !scaler.log().contains("PRIVATE KEY"));
+    kube_apiserver_is_away(&world).await;
+    assert!(
+        scaler.metric("cloudpulse_scaler_external_metrics_reviews_total{kind=\"access\",result=\"error\"}").await
+            > Some(0.0)
+    );
     assert!(scaler.program.process().stop().unwrap().success(), "{}", scaler.log());
+}
+
+/// What cannot be found out is not allowed, and what is known goes on.
+async fn kube_apiserver_is_away(world: &World) {
+    let cluster = &world.cluster;
+    let bundle = world.bundle().await;
+    let proxy = world.direct(world.service(), &bundle, Some("front-proxy-client"));
+    let anybody = world.direct(world.service(), &bundle, None);
+    let ask = async |user: &str, groups: &[&str]| {
+        let mut request = proxy.get(world.url(QUEUE)).header("X-Remote-User", user);
+        for group in groups {
+            request = request.header("X-Remote-Group", *group);
+        }
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask("carol", &[]).await, 403);
+    cluster.kill("kube-apiserver").unwrap();
+    let token = anybody.get(world.url(QUEUE)).bearer_auth("never seen");
+    let (dave, token, health) = tokio::join!(ask("dave", &[]), token.send(), anybody.get(world.url("/readyz")).send());
+    assert_eq!((dave, token.unwrap().status().as_u16(), health.unwrap().status().as_u16()), (500, 401, 200));
+    assert_eq!(ask("root", &["system:masters"]).await, 200);
+    cluster.resume("kube-apiserver").unwrap();
+    until("kube-apiserver is back", async || (ask("dave", &[]).await == 403).then_some(())).await;
 }
 
 /// A real HPA divides 12.5 by 5.
@@ -479,4 +508,64 @@ async fn another_servers_api_is_left_alone_and_can_be_asked_for_what_is_not_ours
     let away = raw("theirs").await.unwrap_err().to_string();
     assert!(away.contains("cannot be asked") || away.contains("unable to handle"), "{away}");
     assert!(raw("queue").await.is_ok(), "ours do not need theirs");
+
+    // Nobody's: said, and made where that is asked for and allowed.
+    let api = "v1beta1.external.metrics.k8s.io";
+    cluster.kubectl(&["delete", "apiservice", api]).await.unwrap();
+    until("it is said", async || {
+        (ours.metric("cloudpulse_scaler_api_service_absent").await == Some(1.0)).then_some(())
+    })
+    .await;
+    let create = "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: creator}, \
+                  rules: [{apiGroups: [apiregistration.k8s.io], resources: [apiservices], verbs: [create]}]}";
+    cluster.apply(create).await.unwrap();
+    let to = "--serviceaccount=cloudpulse:cloudpulse-scaler";
+    cluster.kubectl(&["create", "clusterrolebinding", "creator", "--clusterrole=creator", to]).await.unwrap();
+    let other: SocketAddr = ([127, 0, 0, 1], free_port().unwrap()).into();
+    let flags = ["--external-metrics.certificate-secret", SECRET, "--external-metrics.manage-api-service"];
+    let maker = world.scaler(other, "queue", &flags).await;
+    let path = "{.spec.service.namespace}/{.spec.service.name}:{.spec.service.port} {.spec.insecureSkipTLSVerify}";
+    let made = cluster.kubectl(&["get", "apiservice", api, "-o", &format!("jsonpath={path}")]).await.unwrap();
+    assert_eq!(made.trim(), "cloudpulse/cloudpulse-scaler:443");
+    assert!(world.bundle().await.contains("BEGIN CERTIFICATE"));
+    drop((ours, maker));
+    the_configmap_is_needed(&world).await;
+}
+
+/// Without the right to read whose certificates to take there is no start, unless that is wanted.
+async fn the_configmap_is_needed(world: &World) {
+    world
+        .cluster
+        .kubectl(&["-n", "kube-system", "delete", "rolebinding", "cloudpulse-scaler-auth-reader"])
+        .await
+        .unwrap();
+    let kubeconfig = world.kubeconfig.display().to_string();
+    let common = ["serve", "--prometheus", &world.prometheus.url, "--web.listen-address", "127.0.0.1:0"];
+    let flags = ["--kubeconfig", &kubeconfig, "--external-metrics.listen-address", "127.0.0.1:0"];
+    let secret = ["--external-metrics.certificate-secret", SECRET];
+    until("the start is refused", async || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cloudpulse-scaler"));
+        let log = world.folder.path().join("refused.log");
+        let mut process = Process::start("scaler", command.args(common).args(flags).args(secret), &log).unwrap();
+        // It runs where kube-apiserver has not yet taken notice.
+        let status = process.wait_exit(Duration::from_secs(5)).await.ok()?;
+        let said = std::fs::read_to_string(log).unwrap();
+        assert!(!status.success() && said.contains("extension-apiserver-authentication-reader"), "{said}");
+        Some(())
+    })
+    .await;
+    let listen: SocketAddr = ([127, 0, 0, 1], free_port().unwrap()).into();
+    let tolerant = "--external-metrics.tolerate-missing-authentication-config";
+    let mut scaler = world.scaler(listen, "queue", &[secret[0], secret[1], tolerant]).await;
+    let client = world.direct(listen, &world.bundle().await, Some("front-proxy-client"));
+    let url = format!("https://{HOST}:{}{QUEUE}", listen.port());
+    let spoofed = client.get(&url).header("X-Remote-User", "admin").header("X-Remote-Group", "system:masters");
+    assert_eq!(spoofed.send().await.unwrap().status(), 403, "nobody is known by a certificate");
+    let token = world.cluster.token("shop", "reader").await.unwrap();
+    assert_eq!(
+        client.get(&url).bearer_auth(token).send().await.unwrap().status(),
+        200,
+        "tokens count: {}",
+        scaler.log()
+    );
 }
