@@ -24,6 +24,12 @@ async fn certificates_change_under_load_without_a_failed_request() {
     let through_url = format!("{}{QUEUE}", world.cluster.api());
     let begin = world.bundle().await;
     assert_eq!(begin.matches("BEGIN CERTIFICATE").count(), 1, "both agree on one");
+    // A Secret that loses its CA gets it back: a new one would break the trust in what is served.
+    let secret = ["-n", "cloudpulse", "secret", "cloudpulse-scaler-certificates"];
+    let empty = ["-n", secret[1], "patch", secret[2], secret[3], "--type", "merge", "-p", r#"{"data": null}"#];
+    world.cluster.kubectl(&empty).await.unwrap();
+    world.cluster.wait_for(&secret, "{.data.ca\\.key}", WAIT, |key| !key.is_empty()).await.unwrap();
+    assert!(world.bundle().await.contains(begin.trim()));
     let (mut requests, mut bundles) = (0, vec![begin.clone()]);
     let deadline = Instant::now() + 2 * WAIT;
     loop {

@@ -28,8 +28,25 @@ async fn another_servers_api_is_left_alone_and_can_be_asked_for_what_is_not_ours
     let path = |name: &str| cluster.pki(name).display().to_string();
     let behind: SocketAddr = ([127, 0, 0, 1], free_port().unwrap()).into();
     let (certificate, key) = (path("behind.crt"), path("behind.key"));
-    let files = ["--external-metrics.tls-cert-file", &certificate, "--external-metrics.tls-private-key-file", &key];
+    let files = [
+        "--external-metrics.tls-cert-file",
+        &certificate,
+        "--external-metrics.tls-private-key-file",
+        &key,
+        "--external-metrics.certificate-check-interval=1s",
+    ];
     let theirs = world.scaler(behind, "theirs", &files).await;
+    // Files that are written anew are served: the new certificate is for another name as well.
+    cluster.certificate("extension-ca", "renewed", "/CN=renewed", Some("DNS:localhost,DNS:renewed")).unwrap();
+    let roots = Certificate::from_pem_bundle(ca.as_bytes()).unwrap();
+    let by_name =
+        || Client::builder().no_proxy().tls_certs_only(roots.clone()).resolve("renewed", behind).build().unwrap();
+    let url = format!("https://renewed:{}/healthz", behind.port());
+    assert!(by_name().get(&url).send().await.is_err());
+    for suffix in ["crt", "key"] {
+        std::fs::copy(cluster.pki(&format!("renewed.{suffix}")), cluster.pki(&format!("behind.{suffix}"))).unwrap();
+    }
+    until("the renewed certificate", async || by_name().get(&url).send().await.ok().map(drop)).await;
     let reader = "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: pass-through}, \
                   roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cloudpulse-external-metrics-reader}, \
                   subjects: [{kind: ServiceAccount, name: cloudpulse-scaler, namespace: cloudpulse}]}";
