@@ -205,3 +205,45 @@ pub(crate) async fn json(cluster: &ControlPlane, arguments: &[&str]) -> Value {
     all.extend(arguments);
     serde_json::from_str(&cluster.kubectl(&all).await.unwrap()).unwrap()
 }
+
+/// Registers the external metrics API with the shipped manifest, and returns the flags by which a scaler serves it. Without
+/// a kubelet the Service's address is one of ours, which is dialled directly.
+pub(crate) async fn external_metrics(cluster: &ControlPlane) -> Vec<String> {
+    let port = cluster.extension_port();
+    let text = std::fs::read_to_string(manifest("external-metrics.yaml")).unwrap();
+    assert_eq!(text.matches("port: 443").count(), 2);
+    let text = text.replace("port: 443", &format!("port: {port}"));
+    let selector = "  selector: {app.kubernetes.io/name: cloudpulse-scaler}\n";
+    assert!(text.contains(selector));
+    cluster.apply(&text.replace(selector, "  clusterIP: 127.96.0.10\n")).await.unwrap();
+    let slice = format!(
+        "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, ports: [{{name: external-metrics, port: {port}}}], \
+         endpoints: [{{addresses: [192.0.2.1], conditions: {{ready: true}}}}], \
+         metadata: {{name: cloudpulse-scaler, namespace: cloudpulse, labels: {{kubernetes.io/service-name: cloudpulse-scaler}}}}}}"
+    );
+    cluster.apply(&slice).await.unwrap();
+    vec![
+        format!("--external-metrics.listen-address=127.96.0.10:{port}"),
+        "--external-metrics.certificate-secret=cloudpulse/cloudpulse-scaler-certificates".to_owned(),
+    ]
+}
+
+/// An HPA of a user's own on the forecast of the peak of `web`, for a Deployment in `shop`.
+pub(crate) fn forecast_hpa(deployment: &str) -> String {
+    format!(
+        "apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {{name: {deployment}, namespace: shop}}
+spec:
+  scaleTargetRef: {{apiVersion: apps/v1, kind: Deployment, name: {deployment}}}
+  minReplicas: 2
+  maxReplicas: 20
+  behavior: {{scaleDown: {{stabilizationWindowSeconds: 4}}}}
+  metrics:
+    - type: External
+      external:
+        metric: {{name: cloudpulse-forecast-web, selector: {{matchLabels: {{horizon: 5m, quantile: '0.99'}}}}}}
+        target: {{type: AverageValue, averageValue: '100'}}
+"
+    )
+}

@@ -3,9 +3,9 @@
 //!
 //! | metric | from |
 //! |---|---|
-//! | `cloudpulse-forecast-NAME` | [`forecasts`]: one query each turn for all |
-//! | `cloudpulse-rule-NAME`, `cloudpulse-load-NAME` | [`rules`]: the newest turn of the rule |
-//! | any other | [`queries`]: as the file of `--external-metrics.config` says, kept fresh once it was asked for |
+//! | `cloudpulse-forecast-NAME` | `forecasts`: one query each turn for all |
+//! | `cloudpulse-rule-NAME`, `cloudpulse-load-NAME` | `rules`: the newest turn of the rule |
+//! | any other | `queries`: as the file of `--external-metrics.config` says, kept fresh once it was asked for |
 //!
 //! What is unknown, stale, empty or no number is an error with its reason, never zero.
 
