@@ -94,6 +94,14 @@ bench-anomaly: ## Measure the anomaly score on labelled series
 bench-policy: ## Measure the scaling policy on traces beside an HPA and simple forecasts; TRACES=DIR
 	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- policy $(if $(TRACES),--traces $(TRACES))
 
+# The control plane and the peer are built from Go modules, once, for half an hour of CPU.
+.PHONY: bench-external-metrics
+bench-external-metrics: ## Measure external metrics beside prometheus-adapter in a real Kubernetes control plane
+	scripts/setup.sh bench-kubernetes
+	testkit/kubernetes/control-plane.sh build
+	testkit/kubernetes/control-plane.sh build-adapter
+	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- external-metrics
+
 .PHONY: bench-lstm
 bench-lstm: ## Measure the network that mixes forecasts beside PyTorch, and what it brings on traces
 	scripts/setup.sh bench-lstm

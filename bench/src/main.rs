@@ -8,6 +8,7 @@ mod anomaly;
 mod bursty;
 mod cycle;
 mod exporter;
+mod external_metrics;
 mod lstm;
 mod network;
 mod peers;
@@ -74,6 +75,9 @@ enum Which {
     /// The scaling policy beside a reactive HPA, seasonal naive, predict_linear and Holt-Winters, on traces: violation
     /// minutes at equal replica-hours. Only when named.
     Policy(policy::Args),
+    /// External metrics for HPAs beside prometheus-adapter, in a real Kubernetes control plane: requests, latency, CPU, memory.
+    /// Only when named.
+    ExternalMetrics(external_metrics::Args),
     /// The anomaly score on the Numenta benchmark, and beside z-score and Windowed Gaussian on other labelled sets.
     Anomaly(anomaly::Args),
 }
@@ -108,6 +112,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if let Some(Which::Policy(args)) = &which {
         policy::run(&traces, args, &of_peak_model)?;
+    }
+    if let Some(Which::ExternalMetrics(args)) = &which {
+        external_metrics::run(args).await?;
     }
     match which {
         None => anomaly::run(&traces, &anomaly::Args::default())?,

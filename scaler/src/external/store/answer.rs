@@ -110,6 +110,11 @@ impl Kept {
         self.error = Some(error);
     }
 
+    /// Returns when the query was answered last.
+    pub(super) fn answered_at(&self) -> Option<Timestamp> {
+        self.latest.as_ref().map(|(_, at)| *at)
+    }
+
     /// Returns whether the query was never tried.
     pub(super) fn is_new(&self) -> bool {
         self.latest.is_none() && self.error.is_none()
@@ -123,7 +128,7 @@ impl Kept {
         now: Timestamp,
         max_age: Duration,
     ) -> Result<Vec<Arc<Item>>, NoValue> {
-        let why = self.error.as_deref().unwrap_or("it has not been asked for since");
+        let why = self.error.as_deref().unwrap_or("prometheus has not answered since");
         match &self.latest {
             Some((meaning, at)) if now.since(*at) <= max_age => match meaning {
                 Meaning::Values(items) => Ok(items.clone()),

@@ -180,7 +180,8 @@ impl Snapshot {
         }
         let [(_, forecasts)] = chosen.as_slice() else {
             if !chosen.is_empty() {
-                return Err(ambiguous(metric, chosen.iter().map(|(group, _)| *group)));
+                let groups: Vec<&Group> = chosen.iter().map(|(group, _)| *group).collect();
+                return Err(ambiguous(metric, &groups));
             }
             let was_there = |(labels, at): &&(Labels, Timestamp)| {
                 now.since(*at) <= REMEMBERED
@@ -225,10 +226,10 @@ fn is_default<'a>(selector: &Selector, value: impl Fn(&str) -> Option<&'a String
     })
 }
 
-fn ambiguous<'g>(metric: &str, groups: impl Iterator<Item = &'g Group> + Clone) -> NoValue {
+fn ambiguous(metric: &str, groups: &[&Group]) -> NoValue {
     let mut words = Vec::new();
     for (at, (label, _)) in DIMENSIONS.iter().enumerate() {
-        let mut values: Vec<&String> = groups.clone().map(|group| &group[at]).collect();
+        let mut values: Vec<&String> = groups.iter().map(|group| &group[at]).collect();
         values.sort_by_key(|value| (value.parse::<PromDuration>().ok(), *value));
         values.dedup();
         if values.len() > 1 {

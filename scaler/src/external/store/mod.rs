@@ -3,9 +3,9 @@
 //!
 //! | metric | from |
 //! |---|---|
-//! | `cloudpulse-forecast-NAME` | [`forecasts`]: one query each turn for all |
-//! | `cloudpulse-rule-NAME`, `cloudpulse-load-NAME` | [`rules`]: the newest turn of the rule |
-//! | any other | [`queries`]: as the file of `--external-metrics.config` says, kept fresh once it was asked for |
+//! | `cloudpulse-forecast-NAME` | `forecasts`: one query each turn for all |
+//! | `cloudpulse-rule-NAME`, `cloudpulse-load-NAME` | `rules`: the newest turn of the rule |
+//! | any other | `queries`: as the file of `--external-metrics.config` says, kept fresh once it was asked for |
 //!
 //! What is unknown, stale, empty or no number is an error with its reason, never zero.
 
@@ -32,8 +32,9 @@ use cloudpulse_common::query::QueryError;
 use cloudpulse_policy::time::Timestamp;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::future::join;
+use futures_util::future::join3;
 use prometheus::Registry;
+use tokio::time::Interval;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,9 @@ use crate::external::NoValue;
 use crate::external::Provider;
 use crate::external::selector::Selector;
 use crate::reconcile::clock;
+
+/// All configured queries of a turn together take no longer, or the interval where that is longer.
+const SHORTEST_LIMIT: Duration = Duration::from_secs(30);
 
 /// How a store is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,30 +125,41 @@ impl Store {
 
     /// Asks Prometheus each interval, and reads the file with metrics again, until `shutdown` is cancelled.
     pub async fn run(&self, shutdown: CancellationToken) {
-        let mut turns = tokio::time::interval(self.options.interval);
-        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut reloads = tokio::time::interval(self.options.reload_interval);
-        reloads.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        reloads.tick().await;
+        // Each in a loop of its own: a query that hangs keeps none of the others from its turn.
+        let all = join3(self.keep_forecasts(), self.keep_queries(), self.keep_config());
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            _ = all => {}
+        }
+    }
+
+    async fn keep_forecasts(&self) {
+        let mut turns = turns(self.options.interval);
+        loop {
+            turns.tick().await;
+            self.refresh_forecasts().await;
+        }
+    }
+
+    async fn keep_queries(&self) {
+        let mut turns = turns(self.options.interval);
+        loop {
+            turns.tick().await;
+            self.queries.refresh(clock(), self.options.interval.max(SHORTEST_LIMIT)).await;
+        }
+    }
+
+    async fn keep_config(&self) {
+        let mut turns = turns(self.options.reload_interval);
         let mut said = None;
         loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                _ = turns.tick() => {}
-                _ = reloads.tick() => {
-                    said = self.reload(said);
-                    continue;
-                }
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                ((), ()) = join(self.refresh_forecasts(), self.queries.refresh(clock())) => {}
-            }
+            turns.tick().await;
+            said = self.reload(said.as_ref());
         }
     }
 
     /// Reads the file with metrics again. A bad edit changes nothing; `said` are the findings of the last one.
-    fn reload(&self, said: Option<Findings>) -> Option<Findings> {
+    fn reload(&self, said: Option<&Findings>) -> Option<Findings> {
         match config::load(self.options.config.as_deref()?) {
             Ok(metrics) => {
                 let count = metrics.len();
@@ -154,7 +169,7 @@ impl Store {
                 None
             }
             Err(findings) => {
-                if said.as_ref() != Some(&findings) {
+                if said != Some(&findings) {
                     tracing::error!(%findings, "the external metrics have errors; those from before stay in force");
                 }
                 Some(findings)
@@ -232,6 +247,13 @@ impl Provider for Store {
         };
         std::future::ready(answer).boxed()
     }
+}
+
+/// One turn at once and then one each `interval`.
+fn turns(interval: Duration) -> Interval {
+    let mut turns = tokio::time::interval(interval);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    turns
 }
 
 /// An error with all its causes.

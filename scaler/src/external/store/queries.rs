@@ -144,15 +144,20 @@ impl Queries {
         Ok(asked)
     }
 
-    /// Asks Prometheus again for all that is asked for, and drops what is not.
-    pub(super) async fn refresh(&self, now: Timestamp) {
-        let asked: Vec<Arc<Asked>> = {
+    /// Asks Prometheus again for all that is asked for, those first that were answered longest ago, and drops what is not.
+    /// What is not done within `limit` has to wait.
+    pub(super) async fn refresh(&self, now: Timestamp, limit: Duration) {
+        let mut asked: Vec<Arc<Asked>> = {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.retain(|_, asked| now.since(asked.last()) <= IDLE);
             // What is new is being asked for by the request that made it.
             kept.values().filter(|asked| !asked.is_new()).cloned().collect()
         };
-        stream::iter(asked).for_each_concurrent(AT_ONCE, async |asked| self.ask(&asked).await).await;
+        asked.sort_by_cached_key(|asked| asked.kept.lock().unwrap_or_else(PoisonError::into_inner).answered_at());
+        let all = stream::iter(asked).for_each_concurrent(AT_ONCE, async |asked| self.ask(&asked).await);
+        if tokio::time::timeout(limit, all).await.is_err() {
+            tracing::warn!(?limit, "not all external metrics could be read in time");
+        }
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         self.tally.series(Kind::Query, kept.len());
     }

@@ -83,8 +83,11 @@ pub(super) fn select(
     Ok(items.into_iter().map(|(labels, value)| Arc::new(Item { labels, value, at, window: None })).collect())
 }
 
+/// A rule's name, and its newest turn where there was one.
+type Found = (String, Option<Arc<Entry>>);
+
 /// Finds a rule by its name in a namespace, or its name alone.
-fn find(board: &Board, namespace: &str, asked: &str) -> Result<Option<(String, Option<Arc<Entry>>)>, String> {
+fn find(board: &Board, namespace: &str, asked: &str) -> Result<Option<Found>, String> {
     // As the name nearly always is.
     for rule in [format!("{namespace}/{asked}"), asked.to_owned()] {
         if let Some(newest) = board.newest(&rule) {

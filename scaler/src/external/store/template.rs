@@ -98,13 +98,16 @@ impl Template {
             values_by_name.insert(label, name.to_owned());
         }
         let matchers = matchers.join(",");
-        let text = |part| match part {
-            &Part::Text(ref text) => text.as_str(),
-            Part::LabelMatchers => &matchers,
-            Part::GroupBy => "",
-            Part::Values { label } => values_by_name.get(label.as_str()).map_or("", String::as_str),
-        };
-        Ok(self.parts.iter().map(text).collect())
+        let mut query = String::new();
+        for part in &self.parts {
+            query.push_str(match part {
+                Part::Text(text) => text,
+                Part::LabelMatchers => &matchers,
+                Part::GroupBy => "",
+                Part::Values { label } => values_by_name.get(label.as_str()).map_or("", String::as_str),
+            });
+        }
+        Ok(query)
     }
 }
 

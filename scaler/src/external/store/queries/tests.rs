@@ -72,7 +72,7 @@ async fn what_nobody_asks_for_is_dropped_and_there_is_an_end() {
     let why = queries.asked("shop", "depth", &selector("a=x")).map(|asked| asked.query.clone()).unwrap_err();
     assert!(matches!(&why, NoValue::Unavailable(why) if why.contains("4096 queries")), "{why:?}");
     let later = Timestamp::from_unix_milliseconds(clock().unix_milliseconds() + 601_000);
-    queries.refresh(later).await;
+    queries.refresh(later, IDLE).await;
     assert!(queries.kept.lock().unwrap().is_empty());
     queries.asked("shop", "depth", &selector("a=x")).unwrap();
 }
