@@ -34,6 +34,12 @@ test: ## Run all tests: Rust, and the Prometheus rules
 test-gpu: ## Test the network on wgpu, on Mesa's software Vulkan; builds for minutes the first time
 	scripts/test-gpu.sh
 
+.PHONY: test-kubernetes
+test-kubernetes: ## Test the scaler in a real Kubernetes control plane; builds that for a quarter of an hour the first time
+	scripts/setup.sh kubernetes
+	testkit/kubernetes/control-plane.sh build
+	cargo test -p cloudpulse-scaler $(CARGO_FLAGS) --test kubernetes -- --test-threads=2
+
 .PHONY: rules
 rules: ## Check and test the Prometheus rules
 	scripts/setup.sh rules
@@ -54,7 +60,7 @@ lint-purity:
 	scripts/purity.sh
 lint-shell:
 	@if command -v shellcheck >/dev/null; then \
-	  echo "shellcheck scripts/*.sh .ci/run"; shellcheck scripts/*.sh .ci/run; \
+	  echo "shellcheck scripts/*.sh testkit/*/*.sh .ci/run"; shellcheck scripts/*.sh testkit/*/*.sh .ci/run; \
 	else \
 	  echo "SKIPPED: shellcheck is not installed (Debian: shellcheck); the shell scripts are unchecked" >&2; \
 	fi
@@ -97,7 +103,7 @@ bench-policy: ## Measure the scaling policy on traces beside an HPA and simple f
 # The control plane and the peer are built from Go modules, once, for half an hour of CPU.
 .PHONY: bench-external-metrics
 bench-external-metrics: ## Measure external metrics beside prometheus-adapter in a real Kubernetes control plane
-	scripts/setup.sh bench-kubernetes
+	scripts/setup.sh kubernetes
 	testkit/kubernetes/control-plane.sh build
 	testkit/kubernetes/control-plane.sh build-adapter
 	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- external-metrics

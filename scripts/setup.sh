@@ -7,7 +7,7 @@
 #                             prometheus_client; where Go is there, also VictoriaMetrics (in target/tools/bin)
 #   scripts/setup.sh bench    the same as demo, and node_exporter, Prophet and statsforecast (in target/bench/venv)
 #   scripts/setup.sh bench-lstm  PyTorch (in target/bench/torch)
-#   scripts/setup.sh bench-kubernetes  Prometheus, and what builds and starts a Kubernetes control plane: Go, openssl, Python
+#   scripts/setup.sh kubernetes  prometheus, promtool, and what builds and starts a Kubernetes control plane: Go, openssl, Python
 #   scripts/setup.sh gpu      Vulkan's loader and Mesa's drivers, of which one computes on the CPU
 #
 # As root, or with sudo that asks no password, it installs what is missing from Debian's packages. Debian's packages start
@@ -58,7 +58,7 @@ find_missing() {
     need prometheus promtool
     if [ "$set" = rules ]; then continue; fi
     need prometheus prometheus
-    if [ "$set" = bench-kubernetes ]; then
+    if [ "$set" = kubernetes ]; then
       need golang-go go
       need openssl openssl
       need python3 python3
@@ -298,7 +298,7 @@ if [ $# -eq 0 ]; then
 fi
 for set in "$@"; do
   case $set in
-    rules | demo | test | bench | bench-lstm | bench-kubernetes | gpu) ;;
+    rules | demo | test | bench | bench-lstm | kubernetes | gpu) ;;
     -h | --help)
       usage
       exit

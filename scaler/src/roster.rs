@@ -34,6 +34,11 @@ impl Roster {
         self.rules.lock().await.files.clone()
     }
 
+    /// Returns whether a rule is an object of a cluster, which all scalers read.
+    pub async fn is_object(&self, rule: &str) -> bool {
+        self.rules.lock().await.objects.iter().any(|object| object.name == rule)
+    }
+
     /// Puts the rules of files in force.
     pub async fn set_files(&self, files: Vec<Rule>) -> Applied {
         let mut rules = self.rules.lock().await;

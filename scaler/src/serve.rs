@@ -124,7 +124,7 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
     let in_cluster = cluster.filter(|_| kubernetes.kubernetes).map(|cluster| {
         let parts = Parts {
             cluster,
-            roster,
+            roster: Arc::clone(&roster),
             board: Arc::clone(&board),
             controls: Arc::clone(&controls),
             readiness: readiness.clone(),
@@ -135,7 +135,7 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
     let page_board = Arc::clone(&board);
     let page = Arc::new(move |format: Format| metrics.page(&page_board, format));
     let tokens = TokenFile::new(api_token_file);
-    let api = Api { board, supervisor: Arc::clone(&supervisor), controls, tokens };
+    let api = Api { board, supervisor: Arc::clone(&supervisor), roster, controls, tokens };
     let router = server::base_router("scaler", readiness, page).merge(api::router(api));
     let served = server::serve(listener, router, shutdown.clone()).await;
 

@@ -26,6 +26,7 @@ use utoipa::openapi::security::SecurityScheme;
 
 use crate::board::Board;
 use crate::control::Controls;
+use crate::roster::Roster;
 use crate::supervisor::Supervisor;
 
 /// What the API reaches.
@@ -35,6 +36,8 @@ pub struct Api {
     pub board: Arc<Board>,
     /// The rules that run.
     pub supervisor: Arc<Supervisor>,
+    /// Where the rules come from.
+    pub roster: Arc<Roster>,
     /// The pauses by hand.
     pub controls: Arc<Controls>,
     /// Who may write.

@@ -111,6 +111,7 @@ struct Paused {
 #[utoipa::path(post, path = "/api/v1/pause", request_body = PauseRequest, security(("token" = [])), responses(
     (status = 200, body = Paused), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 403, body = Problem), (status = 404, body = Problem),
+    (status = 409, body = Problem, description = "The rule is an object of a cluster, and is paused there"),
     (status = 500, body = Problem, description = "The pause could not be kept; nothing has changed")))]
 pub(super) async fn pause(
     State(api): State<Api>,
@@ -140,7 +141,7 @@ pub(super) struct Which {
 /// Lifts a pause by hand: the rule's own word holds again.
 #[utoipa::path(delete, path = "/api/v1/pause", params(Which), security(("token" = [])), responses(
     (status = 200, body = Paused), (status = 400, body = Problem), (status = 401, body = Problem),
-    (status = 403, body = Problem), (status = 404, body = Problem)))]
+    (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn resume(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -159,6 +160,15 @@ async fn set(api: &Api, rule: String, by_hand: Option<Override>) -> Response {
     let Some(own) = api.supervisor.rules().await.into_iter().find(|one| one.name == rule) else {
         return no_rule(&rule);
     };
+    if api.roster.is_object(&rule).await {
+        // What one scaler keeps to itself would be gone with its lead.
+        let (namespace, name) = rule.split_once('/').unwrap_or(("default", &rule));
+        let message = format!(
+            "the rule is an object of the cluster, which all scalers read; pause it there: kubectl -n {namespace} patch \
+             scalingrule {name} --type merge -p '{{\"spec\":{{\"pause\":\"All\"}}}}'"
+        );
+        return problem(StatusCode::CONFLICT, message);
+    }
     if let Err(error) = api.controls.set(&rule, by_hand, clock()) {
         return problem(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"));
     }

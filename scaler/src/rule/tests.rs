@@ -348,6 +348,8 @@ fn the_example_rules_load() {
         [
             ("api-dry-run", "dryRun".to_owned(), Form::Full),
             ("shop/full", "dryRun".to_owned(), Form::Full),
+            ("shop/checkout", "kubernetes:shop/Deployment/checkout".to_owned(), Form::Full),
+            ("shop/orders", "kubernetes:shop/StatefulSet/orders".to_owned(), Form::Full),
             ("node-1-busy", "docker:legacy/worker".to_owned(), Form::Original),
             ("node-1-idle", "docker:legacy/worker".to_owned(), Form::Original),
             ("shop/web", "docker:shop/web".to_owned(), Form::Full),

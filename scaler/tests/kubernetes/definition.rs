@@ -32,7 +32,7 @@ async fn the_api_server_takes_both_forms_and_refuses_what_cannot_be_meant() {
     apply(original).await.unwrap();
     cluster.kubectl(&["-n", "shop", "delete", "srule", "web"]).await.unwrap();
     // Every example that has a target in a cluster or none there is taken as it is.
-    for file in ["full.yaml", "original.yaml", "web.yaml", "dry-run.yaml"] {
+    for file in ["full.yaml", "original.yaml", "web.yaml", "dry-run.yaml", "kubernetes.yaml"] {
         let path = cloudpulse_testkit::binary::workspace_root().join("rules/scaling").join(file).display().to_string();
         cluster.kubectl(&["apply", "--dry-run=server", "-f", &path]).await.unwrap();
     }
