@@ -137,12 +137,6 @@ pub struct ServeArgs {
     /// The cluster.
     #[command(flatten)]
     pub kubernetes: KubernetesArgs,
-    /// Metrics for HPAs.
-    #[command(flatten)]
-    pub external: ExternalArgs,
-    /// Where they come from.
-    #[command(flatten)]
-    pub store: StoreArgs,
     /// Address and port to listen on.
     #[arg(
         long = "web.listen-address",
@@ -167,6 +161,12 @@ pub struct ServeArgs {
     /// File in which pauses made by hand survive a restart; without it they end with the program.
     #[arg(long, env = "CLOUDPULSE_SCALER_PAUSE_FILE", value_name = "FILE")]
     pub pause_file: Option<PathBuf>,
+    /// Metrics for HPAs. Last, because its heading would hold for what follows.
+    #[command(flatten)]
+    pub external: ExternalArgs,
+    /// Where they come from.
+    #[command(flatten)]
+    pub store: StoreArgs,
 }
 
 /// Arguments of `check`.

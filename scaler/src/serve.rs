@@ -47,14 +47,14 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
         prometheus,
         access,
         kubernetes,
-        external,
-        store,
         listen,
         interval,
         keep_decisions,
         reload_interval,
         api_token_file,
         pause_file,
+        external,
+        store,
     } = args;
     anyhow::ensure!(
         interval.0 >= Duration::from_millis(100),
@@ -64,6 +64,7 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
         reload_interval.0 >= Duration::from_secs(1),
         "--reload-interval {reload_interval} is too short; take at least 1s"
     );
+    external.check()?;
     let rules = rule::load(&paths)?;
     let lease = kubernetes.lease()?;
     let needs_cluster =

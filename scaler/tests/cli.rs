@@ -154,3 +154,20 @@ async fn without_prometheus_it_serves_says_why_it_is_not_ready_and_ends_at_a_sig
     process.signal(Signal::TERM).unwrap();
     assert!(process.wait_exit(Duration::from_secs(20)).await.unwrap().success());
 }
+
+#[test]
+fn serve_says_all_that_is_wrong_with_the_flags_of_external_metrics() {
+    let output = run(&[
+        "serve",
+        "--prometheus=http://127.0.0.1:1",
+        "--external-metrics.listen-address=127.0.0.1:0",
+        "--external-metrics.tls-cert-file=a",
+        "--external-metrics.delegate=http://b",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    for expected in ["tls-private-key-file is missing", "delegate must begin with https", "delegate-ca-file is missing"]
+    {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}

@@ -19,6 +19,7 @@ use crate::external::protocol::VERSION;
 /// The name that Kubernetes gives the object.
 pub const NAME: &str = "v1beta1.external.metrics.k8s.io";
 const PORT: u16 = 443;
+const TRIES: u32 = 5;
 /// Low, as all metrics servers have it.
 const PRIORITY: u16 = 100;
 
@@ -104,6 +105,17 @@ impl Registration {
     /// # Errors
     /// Where the APIService cannot be read or written.
     pub async fn keep(&mut self, bundle: Option<&str>) -> Result<Owner, kube::Error> {
+        let mut tried = 1;
+        loop {
+            match self.try_to_keep(bundle).await {
+                // Another replica did the same at the same time, or somebody took it: to be looked at again.
+                Err(kube::Error::Api(status)) if status.code == 409 && tried < TRIES => tried += 1,
+                kept => return kept,
+            }
+        }
+    }
+
+    async fn try_to_keep(&mut self, bundle: Option<&str>) -> Result<Owner, kube::Error> {
         let mut found = self.api.get_opt(NAME).await?;
         let mut owner = Owner::of(found.as_ref(), &self.service);
         if let (Owner::Absent, true, Some(bundle)) = (&owner, self.create, bundle) {

@@ -64,8 +64,9 @@ pub struct ExternalArgs {
     /// Make the APIService where there is none; needs the right to create apiservices, and the scaler's own CA.
     #[arg(long = "external-metrics.manage-api-service", env = "CLOUDPULSE_SCALER_EXTERNAL_METRICS_MANAGE_API_SERVICE")]
     pub manage_api_service: bool,
-    /// Another server of external metrics, asked for what is not ours, such as https://keda-operator-metrics-apiserver.keda.svc.
+    /// Base URL of another server of external metrics, asked for what is not ours.
     ///
+    /// For KEDA `https://keda-operator-metrics-apiserver.keda.svc`.
     /// It is sent the token of this pod, whose ServiceAccount needs the right to list external.metrics.k8s.io there.
     #[arg(long = "external-metrics.delegate", env = "CLOUDPULSE_SCALER_EXTERNAL_METRICS_DELEGATE", value_name = "URL")]
     pub delegate: Option<Url>,
@@ -141,6 +142,16 @@ impl ExternalArgs {
             serving: self.certificate_lifetime.0,
             propagation: self.ca_propagation.0,
         }
+    }
+
+    /// Checks the combination of flags.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let findings = self.findings();
+        anyhow::ensure!(findings.is_empty(), "{}", findings.join("\n"));
+        Ok(())
     }
 
     /// Returns what is wrong with the combination of flags: everything at once.

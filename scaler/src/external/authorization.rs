@@ -12,18 +12,21 @@ use crate::external::review::Reviewer;
 /// How long a yes and a no are kept; Kubernetes' own time.
 const KEEP: Duration = Duration::from_secs(10);
 const DECISIONS: usize = 4096;
+/// Apart, so that whoever sends anything without a name does not push out what is known of others.
+const DECISIONS_ON_ANONYMOUS: usize = 256;
 
 /// Tells whether a user may. `system:masters` may; all others, kube-apiserver knows about.
 #[derive(Debug)]
 pub struct Authorizer {
     reviewer: Arc<dyn Reviewer>,
     decisions: Kept<(User, Action), bool>,
+    on_anonymous: Kept<(User, Action), bool>,
 }
 
 impl Authorizer {
     /// Asks `reviewer`, and keeps what it says for 10 s: so long a right that is taken away, or given, may go unseen.
     pub fn new(reviewer: Arc<dyn Reviewer>) -> Self {
-        Self { reviewer, decisions: Kept::new(DECISIONS, KEEP) }
+        Self { reviewer, decisions: Kept::new(DECISIONS, KEEP), on_anonymous: Kept::new(DECISIONS_ON_ANONYMOUS, KEEP) }
     }
 
     /// Returns whether `user` may.
@@ -34,7 +37,8 @@ impl Authorizer {
         if user.is_master() {
             return Ok(true);
         }
-        self.decisions.get((user, action), |(user, action)| self.reviewer.access(user, action)).await
+        let decisions = if user.is_anonymous() { &self.on_anonymous } else { &self.decisions };
+        decisions.get((user, action), |(user, action)| self.reviewer.access(user, action)).await
     }
 }
 
@@ -88,6 +92,20 @@ mod tests {
             assert_eq!(authorizer.may(user("eve", &[]), action("list")).await, Err(Failed::new("away")));
             assert_eq!(rights.0.load(Ordering::SeqCst), tries);
         }
+    }
+
+    #[tokio::test]
+    async fn a_flood_without_a_name_pushes_nobody_out() {
+        let rights = Arc::new(Rights::default());
+        let authorizer = Authorizer::new(Arc::clone(&rights) as Arc<dyn Reviewer>);
+        authorizer.may(user("alice", &[]), action("list")).await.unwrap();
+        let flood = DECISIONS + 10;
+        for number in 0..flood {
+            let path = Action::Path { path: format!("/{number}"), verb: "get".to_owned() };
+            assert_eq!(authorizer.may(User::anonymous(), path).await, Ok(false));
+        }
+        authorizer.may(user("alice", &[]), action("list")).await.unwrap();
+        assert_eq!(rights.0.load(Ordering::SeqCst), flood + 1);
     }
 
     #[tokio::test]

@@ -102,10 +102,15 @@ impl User {
     #[must_use]
     pub fn authenticated(mut self) -> Self {
         let said = self.groups.iter().any(|group| group == AUTHENTICATED || group == UNAUTHENTICATED);
-        if !said && self.name != ANONYMOUS {
+        if !said && !self.is_anonymous() {
             self.groups.push(AUTHENTICATED.to_owned());
         }
         self
+    }
+
+    /// Returns whether nobody knows who it is.
+    pub fn is_anonymous(&self) -> bool {
+        self.name == ANONYMOUS
     }
 
     /// Returns whether the user may do everything.

@@ -37,12 +37,12 @@ pub const GROUP_VERSION: &str = "external.metrics.k8s.io/v1beta1";
 
 /// Returns the name of the metric that gives the replicas that a rule wants.
 pub fn rule_metric(rule: &str) -> String {
-    format!("cloudpulse-rule-{rule}")
+    format!("{}{}", store::RULE_PREFIX, store::mapped(rule))
 }
 
 /// Returns the name of the metric that gives the loads of a rule.
 pub fn load_metric(rule: &str) -> String {
-    format!("cloudpulse-load-{rule}")
+    format!("{}{}", store::LOAD_PREFIX, store::mapped(rule))
 }
 
 /// One value of a metric. An HPA sums the values of all items that it gets.

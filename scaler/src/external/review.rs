@@ -32,8 +32,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause before the second try; each further one is half as long again.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const TRIES: u32 = 5;
-/// Reviews under way at once; more wait.
+/// Reviews under way at once for users that are known; more wait.
 const AT_ONCE: usize = 64;
+/// The same for what anybody in the cluster can send: rights of the anonymous, and tokens. Apart, and fewer, so that no flood of
+/// them makes an HPA wait.
+const OF_STRANGERS: usize = 8;
 
 /// What somebody wants to do.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -70,6 +73,7 @@ pub trait Reviewer: fmt::Debug + Send + Sync {
 pub struct KubernetesReviewer {
     client: Client,
     permits: Arc<Semaphore>,
+    permits_of_strangers: Arc<Semaphore>,
     metrics: Metrics,
 }
 
@@ -82,11 +86,12 @@ impl fmt::Debug for KubernetesReviewer {
 impl KubernetesReviewer {
     /// Asks with `client`, whose user needs the ClusterRole `system:auth-delegator`.
     pub fn new(client: Client, metrics: Metrics) -> Self {
-        Self { client, permits: Arc::new(Semaphore::new(AT_ONCE)), metrics }
+        let [permits, permits_of_strangers] = [AT_ONCE, OF_STRANGERS].map(|count| Arc::new(Semaphore::new(count)));
+        Self { client, permits, permits_of_strangers, metrics }
     }
 
     /// Sends a review, again after a failure that may pass. Its answer is in the status of what comes back.
-    async fn review<R>(&self, review: R) -> Result<R, Failed>
+    async fn review<R>(&self, review: R, permits: &Semaphore) -> Result<R, Failed>
     where
         R: kube::Resource<DynamicType = (), Scope = k8s_openapi::ClusterResourceScope>
             + Serialize
@@ -95,7 +100,7 @@ impl KubernetesReviewer {
             + fmt::Debug,
     {
         let tries = async {
-            let _permit = self.permits.acquire().await.map_err(Failed::new)?;
+            let _permit = permits.acquire().await.map_err(Failed::new)?;
             let api = Api::<R>::all(self.client.clone());
             let mut pause = FIRST_PAUSE;
             let mut tried = 1;
@@ -130,7 +135,7 @@ impl Reviewer for KubernetesReviewer {
         let spec = TokenReviewSpec { token: Some(token), audiences: None };
         Box::pin(async move {
             let review = TokenReview { spec, ..TokenReview::default() };
-            let answer = this.review(review).await.map(|review| {
+            let answer = this.review(review, &this.permits_of_strangers).await.map(|review| {
                 let status = review.status.unwrap_or_default();
                 if let Some(error) = status.error.filter(|error| !error.is_empty()) {
                     tracing::debug!(error, "a token was not taken");
@@ -145,9 +150,10 @@ impl Reviewer for KubernetesReviewer {
     fn access(&self, user: &User, action: &Action) -> BoxFuture<'static, Result<bool, Failed>> {
         let this = self.clone();
         let spec = access_spec(user, action);
+        let permits = Arc::clone(if user.is_anonymous() { &self.permits_of_strangers } else { &self.permits });
         Box::pin(async move {
             let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
-            let answer = this.review(review).await.map(|review| {
+            let answer = this.review(review, &permits).await.map(|review| {
                 let status = review.status.unwrap_or_default();
                 status.allowed && status.denied != Some(true)
             });

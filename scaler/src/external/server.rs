@@ -6,6 +6,8 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -56,6 +58,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long requests that are under way may go on after a shutdown was asked for.
 const GRACE: Duration = Duration::from_secs(10);
+/// The time from one warning of a refused request to the next; the metrics count all.
+const WORDS_INTERVAL: Duration = Duration::from_secs(10);
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -70,6 +74,24 @@ pub struct Server {
     pub provider: Arc<dyn Provider>,
     /// Counts.
     pub metrics: Metrics,
+    /// Keeps those who come without a name from filling the log.
+    pub seldom: Seldom,
+}
+
+/// Says now and then that something may be said aloud: anybody in the cluster can send requests.
+#[derive(Debug, Default)]
+pub struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    /// Returns whether nothing was said for a while; then it counts as said.
+    fn may(&self, now: Instant) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = last.is_none_or(|last| now.duration_since(last) >= WORDS_INTERVAL);
+        if may {
+            *last = Some(now);
+        }
+        may
+    }
 }
 
 impl Server {
@@ -84,7 +106,9 @@ impl Server {
             Ok(user) => user,
             Err(error) => {
                 self.metrics.not_authenticated();
-                tracing::warn!(%error, path, "a request to the external metrics API was not authenticated");
+                if self.seldom.may(Instant::now()) {
+                    tracing::warn!(%error, path, "a request to the external metrics API was not authenticated");
+                }
                 return Answer::failure(StatusCode::UNAUTHORIZED, "Unauthorized");
             }
         };
@@ -99,7 +123,9 @@ impl Server {
                 return Answer::forbidden(&name, &verb, &endpoint, path);
             }
             Err(error) => {
-                tracing::warn!(%error, user = name, path, "whether a request is allowed cannot be found out");
+                if self.seldom.may(Instant::now()) {
+                    tracing::warn!(%error, user = name, path, "whether a request is allowed cannot be found out");
+                }
                 return Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, "the SubjectAccessReview failed");
             }
         }

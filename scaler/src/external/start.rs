@@ -27,6 +27,7 @@ use crate::external::pass_through::PassThrough;
 use crate::external::review::KubernetesReviewer;
 use crate::external::review::Reviewer;
 use crate::external::server;
+use crate::external::server::Seldom;
 use crate::external::server::Server;
 use crate::external::store::Store;
 use crate::external::store::StoreOptions;
@@ -55,8 +56,7 @@ pub struct Parts<'a> {
 /// # Errors
 /// All findings about the flags; where the cluster, the certificate, the address or the metrics cannot be had.
 pub async fn start(args: &ExternalArgs, parts: Parts<'_>) -> anyhow::Result<Vec<Registry>> {
-    let findings = args.findings();
-    anyhow::ensure!(findings.is_empty(), "{}", findings.join("\n"));
+    args.check()?;
     let Some(listen) = args.listen_address else { return Ok(Vec::new()) };
     let Parts { cluster, store, prometheus, board, tasks, shutdown } = parts;
     let client = cluster.context("the external metrics API needs a cluster")?.client().clone();
@@ -89,6 +89,7 @@ pub async fn start(args: &ExternalArgs, parts: Parts<'_>) -> anyhow::Result<Vec<
         authorizer: Authorizer::new(reviewer),
         provider,
         metrics,
+        seldom: Seldom::default(),
     };
     let acceptor = TlsAcceptor::from(Arc::new(tls::server_config(keeper.in_force())?));
     let registries = vec![registry, store.registry().clone()];

@@ -26,7 +26,6 @@ use crate::rule;
     kind = "ScalingRule",
     plural = "scalingrules",
     shortname = "srule",
-    category = "all",
     namespaced,
     doc = "Scales a workload by its load now and by the forecast of its peak.",
     derive = "PartialEq",
@@ -145,6 +144,9 @@ fn tidy(schema: &mut k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensi
         schema.format = None;
     }
     schema.nullable = None;
+    if schema.default.as_ref().is_some_and(|default| default.0.is_null()) {
+        schema.default = None;
+    }
     if let Some(values) = &mut schema.enum_ {
         values.retain(|value| !value.0.is_null());
     }
@@ -197,6 +199,8 @@ mod tests {
             assert!(spec()["properties"].get(field).is_some(), "{field}");
         }
         assert_eq!(spec()["properties"]["cooldown"]["x-kubernetes-int-or-string"], true);
+        assert_eq!(spec().get("required"), None, "each form needs other fields");
+        assert_eq!(spec()["properties"]["metrics"]["items"]["required"], json!(["name", "query"]));
         assert_eq!(spec()["properties"]["mode"]["default"], "floor");
         assert_eq!(spec()["properties"]["mode"]["enum"], json!(["observe", "floor", "full"]));
     }

@@ -81,15 +81,13 @@ impl Reporter {
                 () = shutdown.cancelled() => return,
             }
             if !self.leadership.leads() {
-                // Who leads tells; when this one begins to, what was before is told already.
-                told.clear();
                 continue;
             }
             let objects = self.objects.with_verdicts();
             told.retain(|name, _| objects.iter().any(|(object, _)| key(object) == *name));
             for (object, verdict) in objects {
                 let Some(verdict) = verdict else { continue };
-                let told = told.entry(key(&object)).or_insert_with(|| Told { until: Some(clock()), failure: None });
+                let told = told.entry(key(&object)).or_default();
                 match self.report(&object, &verdict, told).await {
                     Ok(()) => {}
                     Err(TargetError::NotFound(_) | TargetError::Busy(_)) => {} // Gone, or changed: the watch will tell.
@@ -142,7 +140,7 @@ impl Reporter {
         Ok(())
     }
 
-    /// Writes an event for each change, and for each failure that is new.
+    /// Writes an event for each change, and for each failure that is new; a turn of one that stood by has neither.
     async fn tell(&self, object: &ScalingRule, entry: &Entry, told: &mut Told) -> Result<(), TargetError> {
         let decision = &entry.decision;
         let (kind, reason, note) = match &entry.outcome {

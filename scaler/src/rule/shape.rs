@@ -63,12 +63,14 @@ pub(crate) struct FullSpec {
     /// Relative change of the load within which nothing is done, for directions of behavior that name none; 0.1 where absent.
     pub(crate) tolerance: Option<Quantity>,
     /// Rest after each change, such as 5m; none where absent. In the original's form: seconds.
+    #[serde(default)]
     #[schemars(schema_with = "schema::int_or_string")]
     pub(crate) cooldown: Option<PromDuration>,
     /// Times at which other bounds hold.
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub(crate) schedules: Option<Vec<ScheduleSpec>>,
     /// What is switched off.
+    #[serde(default)]
     #[schemars(schema_with = "schema::pause")]
     pub(crate) pause: Option<Pause>,
     /// What happens when a reading is missing; it never scales in.
@@ -177,6 +179,7 @@ pub(crate) struct MetricSpec {
     #[schemars(required, length(min = 1, max = 8192))]
     pub(crate) query: Option<String>,
     /// A sample older than this is stale; 2m where absent.
+    #[serde(default)]
     #[schemars(schema_with = "schema::duration")]
     pub(crate) max_age: Option<PromDuration>,
     /// PromQL that gives 1 for each source of the load that could be read and 0 for each other; none asks for nothing; up of
@@ -200,6 +203,7 @@ pub(crate) struct MetricSpec {
     #[schemars(length(min = 1, max = 32))]
     pub(crate) horizon: Option<String>,
     /// A forecast made longer ago than this is stale; 5m where absent.
+    #[serde(default)]
     #[schemars(schema_with = "schema::duration")]
     pub(crate) forecast_max_age: Option<PromDuration>,
     /// What a minute with too few replicas costs, in minutes of the whole workload; 30 where absent.

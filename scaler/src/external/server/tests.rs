@@ -72,6 +72,7 @@ fn server() -> Server {
         authorizer: Authorizer::new(reviewer),
         provider: Arc::new(Load),
         metrics: Metrics::new(&Registry::new()).unwrap(),
+        seldom: Seldom::default(),
     }
 }
 
@@ -83,6 +84,13 @@ async fn ask(method: Method, path: &str, token: &str) -> (u16, Json) {
     let answer = server().answer(&Peer::default(), &method, &path.parse().unwrap(), &headers).await;
     let body = serde_json::from_slice(&answer.body).unwrap_or_default();
     (answer.code.as_u16(), body)
+}
+
+#[test]
+fn words_are_seldom() {
+    let (seldom, now) = (Seldom::default(), Instant::now());
+    let said: Vec<bool> = [0, 1, 9, 10, 11, 25].map(|after| seldom.may(now + Duration::from_secs(after))).into();
+    assert_eq!(said, [true, false, false, true, false, true]);
 }
 
 const BASE: &str = "/apis/external.metrics.k8s.io/v1beta1";

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloudpulse_common::duration::PromDuration;
+use cloudpulse_policy::policy::DEFAULT_TOLERANCE;
 use cloudpulse_policy::publish::value_for_hpa;
 use cloudpulse_policy::time::Timestamp;
 
@@ -114,7 +115,8 @@ fn replicas(entry: &Entry) -> Result<f64, String> {
     let wanted = entry.decision.parts.wanted.filter(|_| entry.problems.is_empty());
     let wanted = wanted.ok_or_else(|| format!("not all that the rule reads is fresh{}", problems(entry)))?;
     let current = entry.decision.current.ok_or("the replicas of the rule's target are not known")?;
-    Ok(value_for_hpa(wanted, current, entry.tolerance))
+    // An HPA whose behavior names no tolerance has the default one.
+    Ok(value_for_hpa(wanted, current, entry.tolerance.max(DEFAULT_TOLERANCE)))
 }
 
 fn problems(entry: &Entry) -> String {
