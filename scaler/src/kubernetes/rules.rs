@@ -24,6 +24,7 @@ use crate::kubernetes::status::Verdict;
 use crate::roster::Roster;
 use crate::rule;
 use crate::rule::Rule;
+use crate::target::TargetConfig;
 
 /// Changes that come together are taken up together.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -102,6 +103,11 @@ fn judge(objects: &[Arc<ScalingRule>], files: &[Rule]) -> BTreeMap<String, Verdi
             }
             Ok(rule) if files.iter().any(|file| file.name == rule.name) => {
                 Verdict::Refused { reason: "NameConflict", message: "a rule file has a rule of this name".to_owned() }
+            }
+            // Whoever may write objects of a namespace is not thereby let at the engine that the scaler reaches.
+            Ok(rule) if !matches!(rule.target, TargetConfig::Kubernetes { .. } | TargetConfig::DryRun { .. }) => {
+                let message = format!("{} belongs in a rule file; an object scales kubernetes or dryRun", rule.target);
+                Verdict::Refused { reason: "TargetNotAllowed", message }
             }
             Ok(rule) => match rule.target.exclusive() {
                 Some(target) if taken.contains_key(&target) => {
@@ -245,6 +251,16 @@ mod tests {
         );
         let (reason, message) = refused(&verdicts, "shop/c");
         assert!(reason == "Invalid" && message.contains("spec.metrics: is missing"), "{message}");
+    }
+
+    #[test]
+    fn an_object_reaches_no_docker_engine() {
+        let mut docker = spec("web");
+        docker["target"] = json!({"docker": {"project": "shop", "service": "web"}});
+        let verdicts = judge(&[object("a", &docker)], &[]);
+        assert_eq!(refused(&verdicts, "shop/a").0, "TargetNotAllowed");
+        docker["target"] = json!({"dryRun": {}});
+        assert!(matches!(judge(&[object("a", &docker)], &[])["shop/a"], Verdict::Accepted(_)));
     }
 
     #[test]

@@ -114,6 +114,26 @@ async fn a_deployment_rises_before_its_load_and_falls_after_it() {
     cluster.kubectl(&["-n", "shop", "delete", "srule", "web"]).await.unwrap();
 }
 
+/// KEDA's kind, as far as it matters here, and an object of it.
+const SCALED_OBJECTS: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: scaledobjects.keda.sh, annotations: {api-approved.kubernetes.io: none}}
+spec:
+  group: keda.sh
+  names: {kind: ScaledObject, plural: scaledobjects}
+  scope: Namespaced
+  versions:
+    - {name: v1alpha1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
+";
+
+const SCALED_OBJECT: &str = "
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: queue, namespace: shop}
+spec: {scaleTargetRef: {name: worker}}
+";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_scale_is_left_alone_and_what_is_foreign_needs_a_right() {
     let cluster = cluster().await;
@@ -184,6 +204,18 @@ async fn what_others_scale_is_left_alone_and_what_is_foreign_needs_a_right() {
     assert!(message.contains("rooms") && message.contains("scale"), "{message}");
     cluster.apply(MAY_SCALE_ROOMS).await.unwrap();
     wait_in_shop(&cluster, &["room", "hall"], "{.spec.seats}", |seats| seats == "6").await;
+    // KEDA's objects count too.
+    for manifest in [&deployment("worker", 2, 1), SCALED_OBJECTS] {
+        cluster.apply(manifest).await.unwrap();
+    }
+    cluster.wait_for(&["scaledobjects", "-A"], "{.kind}", crate::support::WAIT, |kind| kind == "List").await.unwrap();
+    cluster.apply(SCALED_OBJECT).await.unwrap();
+    cluster.apply(&rule("worker", "", 4)).await.unwrap();
+    let of_worker = ["srule", "worker"];
+    let message =
+        wait_in_shop(&cluster, &of_worker, &condition("Ready", "message"), |text| text.contains("ScaledObject")).await;
+    assert!(message.contains("ScaledObject queue scales"), "{message}");
+    assert_eq!(json(&cluster, &["deployment", "worker"]).await["spec"]["replicas"], 2);
     // Others go on meanwhile, and what is not there is said.
     cluster.apply(&rule("gone", "", 4)).await.unwrap();
     wait_in_shop(&cluster, &["srule", "gone"], &condition("Ready", "reason"), |reason| reason == "TargetNotFound")
