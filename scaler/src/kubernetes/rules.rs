@@ -34,6 +34,15 @@ const SETTLE: Duration = Duration::from_millis(200);
 pub struct Objects {
     store: Store<ScalingRule>,
     verdicts: Arc<Mutex<BTreeMap<String, Verdict>>>,
+    /// What the verdicts were made of.
+    judged: Arc<Mutex<Option<(Vec<Version>, Vec<Rule>)>>>,
+}
+
+/// An object's name, unique id and generation, which a change of its spec counts up.
+type Version = (String, Option<String>, Option<i64>);
+
+fn version(object: &ScalingRule) -> Version {
+    (key(object), object.uid(), object.metadata.generation)
 }
 
 impl std::fmt::Debug for Objects {
@@ -57,7 +66,17 @@ impl Objects {
         // The older one keeps a target that two want.
         objects
             .sort_by_cached_key(|object| (object.metadata.creation_timestamp.clone().map(|time| time.0), key(object)));
-        let verdicts = judge(&objects, &roster.files().await);
+        let files = roster.files().await;
+        {
+            // What is written into a status comes back as a change of the object, and is none of its spec.
+            let seen = (objects.iter().map(|object| version(object)).collect(), files.clone());
+            let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+            if judged.as_ref() == Some(&seen) {
+                return;
+            }
+            *judged = Some(seen);
+        }
+        let verdicts = judge(&objects, &files);
         let rules = verdicts.values().filter_map(|verdict| match verdict {
             Verdict::Accepted(rule) => Some(Rule::clone(rule)),
             Verdict::Refused { .. } => None,
@@ -142,7 +161,7 @@ impl Watch {
         let api =
             namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
         let (store, writer) = reflector::store();
-        Self { objects: Objects { store, verdicts: Arc::default() }, writer, api }
+        Self { objects: Objects { store, verdicts: Arc::default(), judged: Arc::default() }, writer, api }
     }
 
     /// Returns the objects that the watch sees.
