@@ -1,6 +1,7 @@
 //! What the benchmark runs on: a control plane, a Prometheus with a page that it scrapes, and the two servers.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -147,7 +148,7 @@ impl Setting {
         let pki = |file: &str| cluster.pki(file);
         let identity =
             Identity::read(&pki("extension-ca.crt"), &pki("front-proxy-client.crt"), &pki("front-proxy-client.key"))?;
-        let (certificate, key) = (path_text(pki("extension.crt")), path_text(pki("extension.key")));
+        let (certificate, key) = (path_text(&pki("extension.crt")), path_text(&pki("extension.key")));
 
         let mut prometheus = start_prometheus(metrics).await?;
         let everything = format!("count({{__name__=~\"bench_.*\"}}) >= {metrics}");
@@ -155,7 +156,7 @@ impl Setting {
         let url = prometheus.url.clone();
 
         let folder = tempfile::tempdir()?;
-        let file = |name: &str| path_text(folder.path().join(name));
+        let file = |name: &str| path_text(&folder.path().join(name));
         let (adapter_config, our_config) = (file("adapter.yaml"), file("ours.yaml"));
         std::fs::write(&adapter_config, ADAPTER)?;
         let convert = ["convert", "adapter", &adapter_config, "--prometheus", &url];
@@ -290,7 +291,7 @@ fn adapter_binary() -> anyhow::Result<PathBuf> {
     Ok(binary)
 }
 
-fn path_text(path: PathBuf) -> String {
+fn path_text(path: &Path) -> String {
     path.display().to_string()
 }
 
