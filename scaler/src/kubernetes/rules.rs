@@ -35,8 +35,11 @@ pub struct Objects {
     store: Store<ScalingRule>,
     verdicts: Arc<Mutex<BTreeMap<String, Verdict>>>,
     /// What the verdicts were made of.
-    judged: Arc<Mutex<Option<(Vec<Version>, Vec<Rule>)>>>,
+    judged: Arc<Mutex<Option<Judged>>>,
 }
+
+/// The objects' versions, and the rules of files beside them.
+type Judged = (Vec<Version>, Vec<Rule>);
 
 /// An object's name, unique id and generation, which a change of its spec counts up.
 type Version = (String, Option<String>, Option<i64>);
