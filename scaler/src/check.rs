@@ -8,6 +8,7 @@ use cloudpulse_common::names;
 use cloudpulse_common::query::Client;
 
 use crate::cli::CheckArgs;
+use crate::external::store;
 use crate::rule;
 use crate::rule::Horizon;
 use crate::rule::Rule;
@@ -22,9 +23,19 @@ use crate::source::Input;
 /// # Errors
 /// All findings, with `--strict` the warnings among them, or an unusable client configuration.
 pub async fn run(args: CheckArgs) -> anyhow::Result<()> {
-    let CheckArgs { paths, prometheus, strict, access } = args;
-    let rules = rule::load(&paths)?;
+    let CheckArgs { paths, external_metrics_config, prometheus, strict, access } = args;
     let mut findings = Vec::new();
+    let rules = rule::load(&paths).unwrap_or_else(|Findings(found)| {
+        findings.extend(found);
+        Vec::new()
+    });
+    let metrics = match external_metrics_config.as_deref().map(store::check).transpose() {
+        Ok(metrics) => metrics.unwrap_or_default(),
+        Err(Findings(found)) => {
+            findings.extend(found);
+            Vec::new()
+        }
+    };
     let mut warnings: Vec<Finding> = Vec::new();
     for rule in &rules {
         warnings.extend(lint(rule).into_iter().map(|warning| finding(rule, &warning.path, warning.message)));
@@ -48,6 +59,9 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<()> {
     for rule in rules {
         let metrics: Vec<&str> = rule.queries.iter().map(|query| query.name.as_str()).collect();
         writeln!(out, "{}: scales {} by {}", rule.name, rule.target, metrics.join(", "))?;
+    }
+    for metric in metrics {
+        writeln!(out, "{metric}: an external metric")?;
     }
     Ok(())
 }

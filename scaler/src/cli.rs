@@ -173,8 +173,11 @@ pub struct ServeArgs {
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Rule files, or folders with *.yaml and *.yml files.
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "external_metrics_config", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+    /// Also check this file of external metrics.
+    #[arg(long = "external-metrics.config", value_name = "FILE")]
+    pub external_metrics_config: Option<PathBuf>,
     /// Also try each query and forecast at this Prometheus server.
     #[arg(long, value_name = "URL")]
     pub prometheus: Option<String>,

@@ -46,6 +46,22 @@ fn check_says_what_good_rules_do() {
 }
 
 #[test]
+fn check_reads_external_metrics_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("external.yaml").display().to_string();
+    std::fs::write(&file, "metrics: [{name: queue, query: 'sum(q{<<.LabelMatchers>>})'}]\n").unwrap();
+    let output = run(&["check", "--external-metrics.config", &file]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "queue: an external metric\n");
+    std::fs::write(&file, "metrics: [{name: Queue, query: x, colour: red}]\n").unwrap();
+    let output = run(&["check", "--external-metrics.config", &file, &examples()]);
+    assert_eq!(output.status.code(), Some(1));
+    for expected in ["metrics[0].name", "metrics[0].colour"] {
+        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
 fn check_reports_all_errors_of_all_files() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.yaml"), BAD).unwrap();

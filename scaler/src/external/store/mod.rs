@@ -58,6 +58,14 @@ use crate::reconcile::clock;
 /// All configured queries of a turn together take no longer, or the interval where that is longer.
 const SHORTEST_LIMIT: Duration = Duration::from_secs(30);
 
+/// Returns the names of the metrics of a file.
+///
+/// # Errors
+/// All findings of the file.
+pub fn check(file: &std::path::Path) -> Result<Vec<String>, Findings> {
+    Ok(config::load(file)?.into_keys().collect())
+}
+
 /// How a store is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreOptions {
