@@ -206,9 +206,9 @@ pub(crate) async fn json(cluster: &ControlPlane, arguments: &[&str]) -> Value {
     serde_json::from_str(&cluster.kubectl(&all).await.unwrap()).unwrap()
 }
 
-/// Registers the external metrics API with the shipped manifest, and returns the flags by which a scaler serves it. Without
-/// a kubelet the Service's address is one of ours, which is dialled directly.
-pub(crate) async fn external_metrics(cluster: &ControlPlane) -> Vec<String> {
+/// Registers the external metrics API with the shipped manifest. Without a kubelet the Service's address is one of ours, which
+/// kube-apiserver dials directly, so that the Service's port is the one that is listened on.
+pub(crate) async fn register(cluster: &ControlPlane) {
     let port = cluster.extension_port();
     let text = std::fs::read_to_string(manifest("external-metrics.yaml")).unwrap();
     assert_eq!(text.matches("port: 443").count(), 2);
@@ -222,8 +222,13 @@ pub(crate) async fn external_metrics(cluster: &ControlPlane) -> Vec<String> {
          metadata: {{name: cloudpulse-scaler, namespace: cloudpulse, labels: {{kubernetes.io/service-name: cloudpulse-scaler}}}}}}"
     );
     cluster.apply(&slice).await.unwrap();
+}
+
+/// Registers the external metrics API, and returns the flags by which a scaler serves it.
+pub(crate) async fn external_metrics(cluster: &ControlPlane) -> Vec<String> {
+    register(cluster).await;
     vec![
-        format!("--external-metrics.listen-address=127.96.0.10:{port}"),
+        format!("--external-metrics.listen-address=127.96.0.10:{}", cluster.extension_port()),
         "--external-metrics.certificate-secret=cloudpulse/cloudpulse-scaler-certificates".to_owned(),
     ]
 }

@@ -11,7 +11,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use cloudpulse_testkit::binary::Program;
-use cloudpulse_testkit::binary::workspace_root;
 use cloudpulse_testkit::kubernetes::ControlPlane;
 use cloudpulse_testkit::kubernetes::ControlPlaneOptions;
 use cloudpulse_testkit::net::free_port;
@@ -24,6 +23,9 @@ use reqwest::Client;
 use reqwest::Identity;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::support::manifest;
+use crate::support::register;
 
 const WAIT: Duration = Duration::from_secs(60);
 const HOST: &str = "cloudpulse-scaler.cloudpulse.svc";
@@ -72,28 +74,12 @@ struct Scaler {
 async fn world() -> World {
     let cluster = ControlPlane::start(ControlPlaneOptions::default()).await.unwrap();
     let port = cluster.extension_port();
-    cluster.apply(&manifest("scaler.yaml")).await.unwrap();
-    // The cluster IP is dialled directly: the Service's port is the one that is listened on.
-    let manifest = manifest("external-metrics.yaml");
-    assert_eq!(manifest.matches("port: 443").count(), 2);
-    let manifest = manifest.replace("port: 443", &format!("port: {port}"));
-    let selector = "  selector: {app.kubernetes.io/name: cloudpulse-scaler}\n";
-    assert!(manifest.contains(selector));
-    cluster.apply(&manifest.replace(selector, "  clusterIP: 127.96.0.10\n")).await.unwrap();
-    let slice = format!(
-        "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, ports: [{{name: external-metrics, port: {port}}}], \
-         endpoints: [{{addresses: [192.0.2.1], conditions: {{ready: true}}}}], \
-         metadata: {{name: cloudpulse-scaler, namespace: cloudpulse, labels: {{kubernetes.io/service-name: cloudpulse-scaler}}}}}}"
-    );
-    cluster.apply(&slice).await.unwrap();
+    cluster.kubectl(&["apply", "-f", &manifest("scaler.yaml").display().to_string()]).await.unwrap();
+    register(&cluster).await;
     cluster.apply(SHOP).await.unwrap();
     let kubeconfig = cluster.kubeconfig_of("cloudpulse", "cloudpulse-scaler").await.unwrap();
     let prometheus = Prometheus::start(PrometheusOptions::default()).await.unwrap();
     World { cluster, prometheus, folder: tempfile::tempdir().unwrap(), kubeconfig, port }
-}
-
-fn manifest(name: &str) -> String {
-    std::fs::read_to_string(workspace_root().join("scaler/manifests").join(name)).unwrap()
 }
 
 impl World {
