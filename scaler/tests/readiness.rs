@@ -11,7 +11,7 @@ use cloudpulse_testkit::docker::Docker;
 use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(50);
 
 /// Sleeps; `/main end` ends with code 3, and `/main check SECONDS` is a health check that fails until its container has
