@@ -161,7 +161,10 @@ async fn refuse_useless(
         };
         let matchers: Vec<String> = matchers[1..].iter().map(ToString::to_string).collect();
         let with = if matchers.is_empty() { String::new() } else { format!(" with {}", matchers.join(", ")) };
-        anyhow::bail!("no alert {alert}{with} is active at {}; {hint}. --force sets the silence beforehand", server.url());
+        anyhow::bail!(
+            "no alert {alert}{with} is active at {}; {hint}. --force sets the silence beforehand",
+            server.url()
+        );
     }
     if alerts.iter().all(|alert| !alert.status.silenced_by.is_empty()) {
         let mut ids: Vec<&str> =

@@ -64,10 +64,11 @@ impl FromStr for Matcher {
         let none = || NoMatcher::NoOperator(text.to_owned());
         let at = text.find(['=', '!']).ok_or_else(none)?;
         let (name, rest) = (text[..at].trim(), &text[at..]);
-        let (is_equal, is_regex, value) = [("=~", true, true), ("!~", false, true), ("!=", false, false), ("=", true, false)]
-            .into_iter()
-            .find_map(|(operator, equal, regex)| Some((equal, regex, rest.strip_prefix(operator)?)))
-            .ok_or_else(none)?;
+        let (is_equal, is_regex, value) =
+            [("=~", true, true), ("!~", false, true), ("!=", false, false), ("=", true, false)]
+                .into_iter()
+                .find_map(|(operator, equal, regex)| Some((equal, regex, rest.strip_prefix(operator)?)))
+                .ok_or_else(none)?;
         let starts = name.chars().next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_');
         if !starts || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
             return Err(NoMatcher::NoName(name.to_owned()));

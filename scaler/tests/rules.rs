@@ -1,0 +1,195 @@
+//! The shipped alerts: each says what it is, how bad, and where it is written what to do; each is tested both ways; and each
+//! asks for metrics that exist.
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::path::PathBuf;
+
+use cloudpulse_testkit::binary::workspace_root;
+use regex::Regex;
+use serde_json::Value;
+
+/// What a page in docs/runbooks has, in this order.
+const SECTIONS: [&str; 3] = ["## What it means", "## What to look at", "## What to do"];
+
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_str().unwrap().ends_with(ending))
+        .collect();
+    files.sort();
+    files
+}
+
+fn yaml(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap();
+    serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn rules() -> Vec<Value> {
+    let mut rules = Vec::new();
+    for path in files(&workspace_root().join("rules/prometheus"), ".rules.yml") {
+        for group in yaml(&path)["groups"].as_array().unwrap() {
+            rules.extend(group["rules"].as_array().unwrap().iter().cloned());
+        }
+    }
+    rules
+}
+
+/// The alerts by name; one that has several severities has several rules.
+fn alerts() -> BTreeMap<String, Vec<Value>> {
+    let mut alerts: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for rule in rules() {
+        if let Some(name) = rule["alert"].as_str() {
+            alerts.entry(name.to_owned()).or_default().push(rule.clone());
+        }
+    }
+    assert!(!alerts.is_empty());
+    alerts
+}
+
+#[test]
+fn each_alert_says_what_it_is_and_where_the_remedy_is_written() {
+    let mut faults = Vec::new();
+    for (name, rules) in alerts() {
+        for rule in rules {
+            let mut need = |what: &str, holds: bool| {
+                if !holds {
+                    faults.push(format!("{name}: {what}"));
+                }
+            };
+            let severity = rule["labels"]["severity"].as_str();
+            need("severity", severity.is_some_and(|severity| ["critical", "warning", "info"].contains(&severity)));
+            need("for", rule["for"].as_str().is_some());
+            need("name", name.starts_with("CloudPulse"));
+            for annotation in ["summary", "description"] {
+                let text = rule["annotations"][annotation].as_str().unwrap_or_default();
+                need(annotation, text.len() > 20 && text.ends_with('.'));
+            }
+            let page = format!("docs/runbooks/{name}.md");
+            need("runbook_url", rule["annotations"]["runbook_url"].as_str() == Some(&page));
+            need("a page of that name", workspace_root().join(&page).is_file());
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn each_runbook_is_of_an_alert_and_says_what_to_do() {
+    let (alerts, mut faults) = (alerts(), Vec::new());
+    for path in files(&workspace_root().join("docs/runbooks"), ".md") {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if name == "README" {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        if !alerts.contains_key(&name) {
+            faults.push(format!("{name}: no alert of that name"));
+        }
+        if !text.starts_with(&format!("# {name}\n")) {
+            faults.push(format!("{name}: the title is another"));
+        }
+        let places: Vec<Option<usize>> = SECTIONS.iter().map(|section| text.find(&format!("\n{section}\n"))).collect();
+        if places.contains(&None) || !places.is_sorted() {
+            faults.push(format!("{name}: {SECTIONS:?} are not there in this order"));
+        } else if !text[places[1].unwrap()..places[2].unwrap()].contains("```") {
+            faults.push(format!("{name}: no command under {:?}", SECTIONS[1]));
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn each_alert_is_tested_to_fire_and_not_to() {
+    let (mut fires, mut keeps_quiet) = (BTreeSet::new(), BTreeSet::new());
+    let name_in_query = Regex::new(r#"ALERTS\{alertname="(\w+)",alertstate="firing""#).unwrap();
+    for path in files(&workspace_root().join("rules/prometheus/tests"), ".yml") {
+        for test in yaml(&path)["tests"].as_array().unwrap() {
+            let mut note = |name: &str, expected: &Value| {
+                let into = if expected.as_array().unwrap().is_empty() { &mut keeps_quiet } else { &mut fires };
+                into.insert(name.to_owned());
+            };
+            for case in test["alert_rule_test"].as_array().into_iter().flatten() {
+                note(case["alertname"].as_str().unwrap(), &case["exp_alerts"]);
+            }
+            for case in test["promql_expr_test"].as_array().into_iter().flatten() {
+                if let Some(found) = name_in_query.captures(case["expr"].as_str().unwrap()) {
+                    note(&found[1], &case["exp_samples"]);
+                }
+            }
+        }
+    }
+    let names: BTreeSet<String> = alerts().into_keys().collect();
+    assert_eq!(names.difference(&fires).collect::<Vec<_>>(), Vec::<&String>::new(), "without a case in which it fires");
+    assert_eq!(
+        names.difference(&keeps_quiet).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "without a case in which it does not"
+    );
+    assert_eq!(fires.union(&keeps_quiet).filter(|name| !names.contains(*name)).count(), 0, "a test of no alert");
+}
+
+/// An alert on a metric that nobody exports never fires, and nobody notices.
+#[test]
+fn each_rule_asks_for_metrics_that_the_programs_have() {
+    let root = workspace_root();
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let mut source = String::new();
+    for path in [
+        "common/src/names.rs",
+        "exporter/src/scrape.rs",
+        "exporter/src/collector/container.rs",
+        "scaler/src/metrics.rs",
+    ] {
+        source.push_str(&read(path));
+    }
+    for folder in ["scaler/src/external", "scaler/src/external/store"] {
+        for path in files(&root.join(folder), ".rs") {
+            source.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+    let predictor = read("predictor/src/metrics.rs");
+    assert!(predictor.contains("\"cloudpulse_predictor\""), "the prefix of the predictor's metrics");
+    let bootstrap = read("common/src/telemetry.rs");
+    assert!(bootstrap.contains("\"cloudpulse_{program}_build_info\""));
+    let recorded: BTreeSet<String> =
+        rules().iter().filter_map(|rule| rule["record"].as_str().map(str::to_owned)).collect();
+    let name = Regex::new(r"cloudpulse_[a-z_]*[a-z]").unwrap();
+    let strings = Regex::new(r#""[^"]*""#).unwrap();
+
+    let mut asked = BTreeSet::new();
+    for rule in rules() {
+        let expr = rule["expr"].as_str().unwrap();
+        // What one expression of two alternatives names is written out.
+        let expr = expr.replace(
+            "{__name__=~\"cloudpulse_scaler_external_metrics_(certificate|ca)_expiry_timestamp_seconds\"}",
+            "cloudpulse_scaler_external_metrics_certificate_expiry_timestamp_seconds + cloudpulse_scaler_external_metrics_ca_expiry_timestamp_seconds",
+        );
+        assert!(!expr.contains("__name__"), "{expr}");
+        let without_values = strings.replace_all(&expr, "");
+        asked.extend(name.find_iter(&without_values).map(|found| found.as_str().to_owned()));
+    }
+    assert!(asked.len() > 20, "{asked:?}");
+    let exists = |metric: &String| {
+        let of_predictor = metric.strip_prefix("cloudpulse_predictor_");
+        recorded.contains(metric)
+            || recorded.iter().any(|recorded| recorded.contains(&format!(":{metric}:")))
+            || source.contains(&format!("\"{metric}\""))
+            || of_predictor.is_some_and(|rest| predictor.contains(&format!("\"{rest}\"")))
+            || metric.ends_with("_build_info")
+    };
+    let missing: Vec<&String> = asked.iter().filter(|metric| !exists(metric)).collect();
+    assert!(missing.is_empty(), "no program exports {missing:?}");
+
+    for promised in [
+        "cloudpulse_cpu_usage_percent",
+        "cloudpulse_memory_usage_percent",
+        "cloudpulse_network_bytes_total",
+        "cloudpulse_forecast_accuracy",
+    ] {
+        assert!(recorded.contains(promised), "{promised} is promised and not recorded");
+    }
+}
