@@ -35,10 +35,11 @@ test-gpu: ## Test the network on wgpu, on Mesa's software Vulkan; builds for min
 	scripts/test-gpu.sh
 
 .PHONY: rules
-rules: ## Check and test the Prometheus rules
+rules: ## Check and test the Prometheus rules, and check Alertmanager's configuration
 	scripts/setup.sh rules
 	promtool check rules rules/prometheus/*.rules.yml
 	promtool test rules rules/prometheus/tests/*.yml
+	amtool check-config rules/alertmanager/alertmanager.yml
 
 .PHONY: lint
 lint: lint-fmt lint-clippy lint-doc lint-purity lint-shell ## Check format, lints, documentation, purity and shell scripts

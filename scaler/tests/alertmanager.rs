@@ -175,7 +175,7 @@ async fn what_is_said_already_is_not_said_again() {
         let alerts = alertmanager.alerts().await.unwrap();
         alerts.iter().find(|alert| alert["labels"] == *labels).unwrap()["status"]["state"].as_str().unwrap().to_owned()
     };
-    for (source, target, other) in &cases {
+    for (source, target, _) in &cases {
         while state(target).await != "suppressed" {
             assert!(tokio::time::Instant::now() < deadline, "{source} does not inhibit {target}");
             tokio::time::sleep(Duration::from_millis(50)).await;
