@@ -29,11 +29,14 @@ const WAIT: Duration = Duration::from_secs(60);
 const CPU: &str = "CloudPulsePredictedHighCPU";
 const MEMORY: &str = "CloudPulsePredictedHighMemory";
 
+/// Name of the forecast, instance, value.
+type Forecast = (&'static str, &'static str, f64);
+
 struct World {
     alertmanager: Alertmanager,
     prometheus: Prometheus,
-    /// Forecasts on the page that Prometheus scrapes: name, instance, value.
-    forecasts: Arc<Mutex<Vec<(&'static str, &'static str, f64)>>>,
+    /// On the page that Prometheus scrapes.
+    forecasts: Arc<Mutex<Vec<Forecast>>>,
 }
 
 impl World {
@@ -96,7 +99,7 @@ impl World {
 }
 
 /// As the predictor's page.
-fn page(forecasts: &[(&str, &str, f64)]) -> String {
+fn page(forecasts: &[Forecast]) -> String {
     let mut page = format!("# TYPE {} gauge\n", FORECAST.name);
     for (forecast, instance, value) in forecasts {
         page.push_str(&format!(
@@ -256,8 +259,7 @@ async fn who_asks_is_said_and_what_is_no_alertmanager_too() {
         (alertmanager.url.clone(), &["--list", "--bearer-token-file", &empty], "is empty"),
         (alertmanager.url.clone(), &["A"], "no alert A is active"),
     ] {
-        let arguments: Vec<&str> = arguments.iter().copied().collect();
-        let (code, _, said) = ack(&url, &arguments).await;
+        let (code, _, said) = ack(&url, arguments).await;
         assert!(code == Some(1) && said.contains(expected), "{expected}: {code:?} {said}");
     }
     for (arguments, expected) in [

@@ -47,13 +47,13 @@ impl Matcher {
 pub enum NoMatcher {
     /// No operator is in it.
     #[error("{0:?} is no matcher; write it as name=value, name!=value, name=~regex or name!~regex")]
-    NoOperator(String),
+    Operator(String),
     /// What stands before the operator is no label.
     #[error("{0:?} is no name of a label, which has letters, digits and _")]
-    NoName(String),
+    Name(String),
     /// The expression is none.
     #[error("{0:?} is no regular expression: {1}")]
-    NoRegex(String, String),
+    Regex(String, String),
 }
 
 impl FromStr for Matcher {
@@ -61,7 +61,7 @@ impl FromStr for Matcher {
 
     /// Quotes around the value are taken away, so that what Prometheus shows can be pasted.
     fn from_str(text: &str) -> Result<Self, NoMatcher> {
-        let none = || NoMatcher::NoOperator(text.to_owned());
+        let none = || NoMatcher::Operator(text.to_owned());
         let at = text.find(['=', '!']).ok_or_else(none)?;
         let (name, rest) = (text[..at].trim(), &text[at..]);
         let (is_equal, is_regex, value) =
@@ -71,13 +71,13 @@ impl FromStr for Matcher {
                 .ok_or_else(none)?;
         let starts = name.chars().next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_');
         if !starts || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            return Err(NoMatcher::NoName(name.to_owned()));
+            return Err(NoMatcher::Name(name.to_owned()));
         }
         let value = value.trim();
         let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
         if is_regex && let Err(error) = regex::Regex::new(value) {
             let error = error.to_string();
-            return Err(NoMatcher::NoRegex(value.to_owned(), error.lines().last().unwrap_or_default().to_owned()));
+            return Err(NoMatcher::Regex(value.to_owned(), error.lines().last().unwrap_or_default().to_owned()));
         }
         Ok(Self { name: name.to_owned(), value: value.to_owned(), is_regex, is_equal })
     }
