@@ -126,6 +126,16 @@ async fn what_is_said_already_is_not_said_again() {
             of("CloudPulsePredictedDiskFull", "warning", &[("instance", "a"), ("job", "node"), ("mountpoint", "/var")]),
         ),
         (
+            of("CloudPulsePredictedDiskFull", "critical", &[("instance", "e"), ("mountpoint", "/")]),
+            of("CloudPulseDiskFillsFast", "critical", &[("instance", "e"), ("mountpoint", "/")]),
+            of("CloudPulseDiskFillsFast", "critical", &[("instance", "f"), ("mountpoint", "/")]),
+        ),
+        (
+            of(full, "critical", &[("instance", "g"), ("mountpoint", "/")]),
+            of("CloudPulseDiskFillsFast", "critical", &[("instance", "g"), ("mountpoint", "/")]),
+            of("CloudPulseDiskFillsFast", "critical", &[("instance", "h"), ("mountpoint", "/")]),
+        ),
+        (
             of(full, "warning", &[("instance", "b"), ("mountpoint", "/")]),
             of("CloudPulsePredictedDiskFull", "warning", &[("instance", "b"), ("mountpoint", "/")]),
             // Full in six hours still pages where the mixin only warns.
