@@ -41,10 +41,11 @@ test-kubernetes: ## Test the scaler in a real Kubernetes control plane; builds t
 	cargo test -p cloudpulse-scaler $(CARGO_FLAGS) --test kubernetes -- --test-threads=2
 
 .PHONY: rules
-rules: ## Check and test the Prometheus rules
+rules: ## Check and test the Prometheus rules, and check Alertmanager's configuration
 	scripts/setup.sh rules
 	promtool check rules rules/prometheus/*.rules.yml
 	promtool test rules rules/prometheus/tests/*.yml
+	amtool check-config rules/alertmanager/alertmanager.yml
 
 .PHONY: lint
 lint: lint-fmt lint-clippy lint-doc lint-purity lint-shell ## Check format, lints, documentation, purity and shell scripts

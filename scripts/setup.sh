@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the programs are there that CloudPulse runs beside. Quiet and quick when they are.
 #
-#   scripts/setup.sh rules    promtool
+#   scripts/setup.sh rules    promtool, amtool
 #   scripts/setup.sh demo     prometheus, promtool, alertmanager
 #   scripts/setup.sh test     the same, and node_exporter, dockerd, docker, docker-compose (in target/tools/bin), Python's
 #                             prometheus_client; where Go is there, also VictoriaMetrics (in target/tools/bin)
@@ -56,7 +56,10 @@ find_missing() {
       continue
     fi
     need prometheus promtool
-    if [ "$set" = rules ]; then continue; fi
+    if [ "$set" = rules ]; then
+      need prometheus-alertmanager amtool
+      continue
+    fi
     need prometheus prometheus
     if [ "$set" = kubernetes ]; then
       need golang-go go

@@ -81,7 +81,8 @@ impl Stack {
         say("starting Alertmanager, Prometheus, exporter, predictor and scaler on 127.0.0.1");
         let alertmanager = Alertmanager::start(SILENT_CONFIG, Some(ports.alertmanager)).await?;
         let rules = workspace_root().join("rules/prometheus");
-        let shipped = ["recording", "alerting", "scaling"].map(|name| rules.join(format!("{name}.rules.yml")));
+        let shipped =
+            ["recording", "alerting", "scaling", "programs"].map(|name| rules.join(format!("{name}.rules.yml")));
         let alert = folder.join("demo.rules.yml");
         std::fs::write(&alert, config::alert())?;
         let files: Vec<&Path> = shipped.iter().chain([&alert]).map(PathBuf::as_path).collect();

@@ -13,6 +13,7 @@ use cloudpulse_common::query::BasicAuth;
 use cloudpulse_common::query::ClientConfig;
 use cloudpulse_common::telemetry::LogArgs;
 
+use crate::ack::AckArgs;
 use crate::external::args::ExternalArgs;
 use crate::external::store::StoreOptions;
 use crate::kubernetes::args::KubernetesArgs;
@@ -73,6 +74,19 @@ pub enum Command {
     Scale(ScaleArgs),
     /// Pause a rule of a running scaler, or lift its pause.
     Pause(PauseArgs),
+    /// Acknowledge an alert: silence it in Alertmanager for a while, under your name.
+    ///
+    /// The silence is Alertmanager's own: its page shows it, amtool and Grafana can change it, and it ends by itself. An
+    /// alert that is not active is refused, because a mistyped name would silence nothing; --force silences beforehand.
+    #[command(after_help = "Examples:
+  cloudpulse-scaler ack CloudPulsePredictedHighCPU --matcher instance=web-3:9100
+  cloudpulse-scaler ack CloudPulseCapacityBreachAhead --matcher rule=shop/web --for 8h --comment 'nodes ordered, OPS-7'
+  cloudpulse-scaler ack CloudPulseExporterDown --matcher 'instance=~rack7-.+' --for 1h --force   # before work on them
+  cloudpulse-scaler ack --list
+  cloudpulse-scaler ack --expire 5b6fc8a1-1c0f-4b4d-9c29-7e3b5a2f0f55
+
+Without --matcher all active alerts of the name are silent, and those that join them until then.")]
+    Ack(Box<AckArgs>),
     /// Print the CustomResourceDefinition of ScalingRules, for kubectl apply --server-side -f -
     Crd,
     /// Write what a rule would be elsewhere: an HPA, a KEDA ScaledObject, alert rules, a Grafana dashboard.

@@ -6,6 +6,7 @@
 //!
 //! The decision itself is in the crate `cloudpulse-policy`, which knows neither Prometheus nor Docker.
 
+pub mod ack;
 pub mod api;
 pub mod board;
 pub mod check;

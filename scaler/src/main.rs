@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use cloudpulse_common::shutdown;
 use cloudpulse_common::telemetry;
+use cloudpulse_scaler::ack;
 use cloudpulse_scaler::check;
 use cloudpulse_scaler::cli::Cli;
 use cloudpulse_scaler::cli::Command;
@@ -37,6 +38,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Status(args) => client::status(args).await,
         Command::Scale(args) => client::scale(args).await,
         Command::Pause(args) => client::pause(args).await,
+        Command::Ack(args) => ack::run(*args).await,
         Command::Crd => print(&crd::yaml()?),
         Command::Generate(args) => generate::run(&args),
         Command::Convert(args) => convert::run(args).await,

@@ -8,6 +8,9 @@ use super::forecast::{
     ForecastConfig,
 };
 
+/// A disk fills up over hours and days, and to know of it a quarter of an hour before helps nobody.
+const DISK: &str = "node-disk";
+const DISK_HORIZONS: [i64; 3] = [900, 6 * 3_600, 86_400];
 const FILESYSTEMS: &str = "fstype!~\"tmpfs|overlay|squashfs|ramfs|rootfs\"";
 
 /// Returns the built-in forecasts: node CPU, memory, network, load and disk, from node_exporter's names.
@@ -35,7 +38,7 @@ pub fn built_in() -> Vec<ForecastConfig> {
         ),
         ("node-load", "node_load1".to_owned(), positive),
         (
-            "node-disk",
+            DISK,
             format!("1 - node_filesystem_avail_bytes{{{FILESYSTEMS}}} / node_filesystem_size_bytes{{{FILESYSTEMS}}}"),
             ratio,
         ),
@@ -48,7 +51,7 @@ pub fn built_in() -> Vec<ForecastConfig> {
             step: DEFAULT_STEP,
             history: DEFAULT_HISTORY,
             interval: DEFAULT_STEP,
-            horizons: DEFAULT_HORIZONS.to_vec(),
+            horizons: if name == DISK { DISK_HORIZONS } else { DEFAULT_HORIZONS }.to_vec(),
             quantiles: DEFAULT_QUANTILES.to_vec(),
             peak_horizons: DEFAULT_PEAK_HORIZONS.to_vec(),
             peak_quantiles: PEAK_QUANTILES.to_vec(),
