@@ -8,7 +8,7 @@ const labels = 'alertname, severity, forecast, rule, instance, job';
 export default dashboard({
   uid: 'cloudpulse-alerts',
   description: 'Alerts that fire, that are pending, and what comes close to one; from Prometheus alone.',
-  time: { from: 'now-3h', to: 'now' },
+  time: { from: 'now-6h', to: 'now' },
   variables: [
     variable.choice('alerts', 'Alerts', [['CloudPulse', 'CloudPulse.*'], ['All', '.*']], 'Which alerts are shown: those that CloudPulse ships, or all of this Prometheus.'),
   ],
@@ -22,7 +22,7 @@ export default dashboard({
         queries: [now(`count(ALERTS{${of},alertstate="pending"}) or vector(0)`, 'pending')],
       })],
     ]],
-    [8, [
+    [7, [
       [24, table({
         title: 'Active alerts', unit: 'short', noValue: 'Nothing fires and nothing is pending',
         description: 'Each alert that fires or is pending, what it is about, and for how long its condition has held.',

@@ -1,5 +1,5 @@
 // One series: what was, what will be, and when it passes a limit.
-import { band, dashboard, forecast, limit, lines, measured, now, query, stat, steps, untilNow, variable } from './style.mjs';
+import { absentIsGood, absentIsNeutral, band, dashboard, forecast, limit, lines, measured, now, query, stat, steps, untilNow, variable } from './style.mjs';
 
 const series = '${series:raw}';
 /** The curve from now on; before now what was said one horizon ahead. */
@@ -33,17 +33,17 @@ export default dashboard({
         queries: [now(`cloudpulse_forecast{${series},model="ensemble",horizon="$horizon",quantile="0.5"}`, 'median')],
       })],
       [4, stat({
-        title: 'Peak until then', decimals: 2, thresholds: steps('orange'), noValue: 'not published',
-        description: 'Highest value of the shortest published peak horizon that is passed with a chance of 1 in 100. This is what a scaling rule goes by.',
+        title: 'Highest ahead', decimals: 2, thresholds: steps('orange'), ...absentIsNeutral('not known yet'),
+        description: 'What the highest value until the longest published peak horizon passes with a chance of 1 in 100. A scaling rule goes by such quantiles. They are known once enough of the series was seen.',
         queries: [now(`max(cloudpulse_forecast_peak{${series},model="ensemble",quantile="0.99"})`, 'peak')],
       })],
       [4, stat({
-        title: 'Passes $limit in', unit: 's', decimals: 0, noValue: 'not foreseen', thresholds: steps('red', [300, 'orange']),
+        title: 'Passes $limit in', unit: 's', decimals: 0, ...absentIsGood('not foreseen'), thresholds: steps('red', [300, 'orange']),
         description: 'Time until the median passes the limit above; 0 where it does so now. It looks as far ahead as the longest horizon, at most an hour.',
         queries: [now(`min_over_time(timestamp(cloudpulse_forecast_path{${series},quantile="0.5"} > $limit)[1h:15s] offset -1h) - time()`, 'left')],
       })],
       [4, stat({
-        title: 'Passes it at worst in', unit: 's', decimals: 0, noValue: 'not foreseen', thresholds: steps('red', [300, 'orange']),
+        title: 'Passes it at worst in', unit: 's', decimals: 0, ...absentIsGood('not foreseen'), thresholds: steps('red', [300, 'orange']),
         description: 'The same for the highest published quantile: the band\'s upper edge.',
         queries: [now(`min_over_time(timestamp(max(cloudpulse_forecast_path{${series}}) > $limit)[1h:15s] offset -1h) - time()`, 'left')],
       })],
@@ -69,13 +69,12 @@ export default dashboard({
     ]],
     [8, [
       [12, lines({
-        title: 'Peak until the peak horizon', calcs: ['lastNotNull'],
-        description: 'The highest value that is expected until the peak horizon, by quantile, as it was published: how much room a scaler would leave.',
-        queries: [query(untilNow(`max by (horizon, quantile) (cloudpulse_forecast_peak{${series},model="ensemble",quantile=~"0.5|0.9|0.99|0.999"})`), '{{horizon}}, {{quantile}}')],
-        overrides: [],
+        title: 'Highest value ahead', noValue: 'Not known yet', calcs: ['lastNotNull'],
+        description: 'The highest value that is expected within each peak horizon, by quantile, as it was published: how much room a scaler would leave.',
+        queries: [query(untilNow(`max by (horizon, quantile) (cloudpulse_forecast_peak{${series},model="ensemble",quantile=~"0.5|0.9|0.99"})`), '{{quantile}} within {{horizon}}')],
       })],
       [12, lines({
-        title: 'How unusual', min: 0, thresholds: steps('transparent', [1, 'red']), dashedThresholds: true, calcs: ['lastNotNull'],
+        title: 'How unusual', min: 0, most: 1.2, noValue: 'Not known yet', thresholds: steps('transparent', [1, 'red']), dashedThresholds: true, calcs: ['lastNotNull'],
         description: 'Anomaly score of the last value beside the series\' own past; above 1 is anomalous. Bars are alarms by what was unusual.',
         queries: [
           query(untilNow(`max(cloudpulse_anomaly_score{${series}})`), 'score'),

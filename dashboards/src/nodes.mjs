@@ -10,7 +10,7 @@ const filesystems = (of) => `${of},fstype!~"tmpfs|overlay|squashfs|ramfs|rootfs"
 const disk = (of) => `1 - min by (instance) (node_filesystem_avail_bytes{${filesystems(of)}} / node_filesystem_size_bytes{${filesystems(of)}})`;
 const bytes = (direction, of) =>
   `sum by (instance) (rate(node_network_${direction}_bytes_total{${of},device!~"lo|veth.*|docker.*|br-.*|cali.*|flannel.*"}[5m]))`;
-const ahead = (name) => `max by (instance) (cloudpulse_forecast{forecast="${name}",${all},horizon="15m",quantile="0.9",model="ensemble"})`;
+const ahead = (name) => `max by (instance) (cloudpulse_forecast{forecast="${name}",${all},horizon="15m",quantile=~"0.5|0.9",model="ensemble"})`;
 
 /** What was measured, and the curve with its band: up to now what was said a quarter of an hour before. */
 function future(title, description, unit, name, actual, more = {}) {
@@ -38,10 +38,10 @@ export default dashboard({
     variable.query('instance', 'Instance', 'label_values(node_boot_time_seconds{job=~"$job"}, instance)'),
   ],
   rows: [
-    [7, [
+    [6, [
       [24, table({
         title: 'All machines, now and in 15 minutes', unit: 'short', noValue: 'No machine is scraped',
-        description: 'Now: what was measured. In 15 min: what is passed with a chance of one in ten. The disk is the fullest file system. An instance shows its curves below.',
+        description: 'Now: what was measured. In 15 min: what is passed with a chance of one in ten (the median where no more is known yet). The disk is the fullest file system. An instance shows its curves below.',
         queries: [
           rows(busy(all)), rows(ahead('node-cpu')), rows(memory(all)), rows(ahead('node-memory')), rows(disk(all)), rows(ahead('node-disk')),
           rows(`max by (instance) (node_load1{${all}})`), rows(ahead('node-load')), rows(bytes('receive', all)), rows(bytes('transmit', all)),

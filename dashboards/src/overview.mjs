@@ -1,5 +1,5 @@
 // What needs me now? From here the other dashboards are one click away.
-import { bars, coloured, countOr0, dashboard, lines, noneIsGood, now, query, rows, stat, steps, table, to, variable } from './style.mjs';
+import { absentIsGood, bars, coloured, countOr0, dashboard, lines, noneIsGood, now, query, rows, stat, steps, table, to, variable } from './style.mjs';
 
 const programs = '{__name__=~"cloudpulse_(exporter|predictor|scaler)_build_info"}';
 const age = steps('green', [120, 'orange'], [600, 'red']);
@@ -7,7 +7,7 @@ const age = steps('green', [120, 'orange'], [600, 'red']);
 export default dashboard({
   uid: 'cloudpulse-overview',
   description: 'What needs me now: alerts, limits that will be reached, forecasts and rules that stand still.',
-  time: { from: 'now-3h', to: 'now' },
+  time: { from: 'now-1h', to: 'now' },
   variables: [
     variable.choice('alerts', 'Alerts', [['CloudPulse', 'CloudPulse.*'], ['All', '.*']], 'Which alerts are shown: those that CloudPulse ships, or all of this Prometheus.'),
   ],
@@ -19,32 +19,32 @@ export default dashboard({
         queries: [now('count(ALERTS{alertstate="firing",alertname=~"$alerts"}) or vector(0)', 'firing')],
       })],
       [4, stat({
-        title: 'Programs that do not answer', background: true, thresholds: noneIsGood,
+        title: 'Programs down', background: true, thresholds: noneIsGood,
         description: 'Exporters, predictors and scalers that Prometheus has scraped within the last day and cannot reach now.',
         queries: [now(`count(up == 0 and on (job, instance) present_over_time(${programs}[1d])) or 0 * count(present_over_time(${programs}[1d]))`, 'down')],
       })],
       [4, stat({
-        title: 'Until more than the most replicas', unit: 's', noValue: 'not foreseen', thresholds: steps('red', [60, 'orange']),
+        title: 'Max replicas reached in', unit: 's', ...absentIsGood('not foreseen'), thresholds: steps('red', [60, 'orange']),
         description: 'Time until the first rule needs more replicas than its maxReplicas allow; 0 where that is so now. Raise the maximum, and what stands behind it, before then.',
         queries: [now('min(cloudpulse_scaler_capacity_breach_seconds)', 'left')],
       })],
       [4, stat({
-        title: 'Forecasts older than 10 min', background: true, thresholds: noneIsGood,
+        title: 'Stale forecasts', background: true, thresholds: noneIsGood,
         description: 'Series whose forecast has not been renewed for ten minutes. Rules on them go by the load alone.',
         queries: [now(countOr0('time() - cloudpulse_forecast_timestamp_seconds > 600', 'cloudpulse_forecast_timestamp_seconds'), 'series')],
       })],
       [4, stat({
-        title: 'Forecasts that lose to a naive one', unit: 'percentunit', decimals: 0, thresholds: steps('green', [0.25, 'orange'], [0.5, 'red']),
+        title: 'Worse than naive', unit: 'percentunit', decimals: 0, thresholds: steps('green', [0.25, 'orange'], [0.5, 'red']),
         description: 'Share of forecasts (series and horizon) for which the last or yesterday\'s value was better over a day and is published instead. Harmless, but such a forecast is not worth its name.',
         queries: [now('(count(cloudpulse_forecast_demoted) or vector(0)) / count(cloudpulse_forecast{model="ensemble",quantile="0.5"})', 'demoted')],
       })],
       [4, stat({
-        title: 'Series that behave unusually', thresholds: steps('green', [1, 'orange']),
+        title: 'Unusual series', thresholds: steps('green', [1, 'orange']),
         description: 'Series whose last value has an anomaly score above 1: something happens that is unlike their own past.',
         queries: [now(countOr0('cloudpulse_anomaly_score > 1', 'cloudpulse_anomaly_score'), 'series')],
       })],
     ]],
-    [7, [
+    [6, [
       [14, table({
         title: 'Scaling rules', unit: 'short', noValue: 'No rule is in force',
         description: 'What each rule has and wants, within which bounds, and when its last turn was complete: all readings fresh and the target as it was told. A rule opens its dashboard.',
@@ -69,17 +69,17 @@ export default dashboard({
       [10, table({
         title: 'Alerts that fire', unit: 's', noValue: 'Nothing fires',
         description: 'What fires now and since when. Dashboard Alerts has the pending ones, their history and what comes close.',
-        queries: [rows('(time() - ALERTS_FOR_STATE{alertname=~"$alerts"}) + on (alertname, severity, forecast, rule, instance, job) group_right () (0 * max by (alertname, severity, forecast, rule, instance, job) (ALERTS{alertname=~"$alerts",alertstate="firing"}))')],
+        queries: [rows('label_join((time() - ALERTS_FOR_STATE{alertname=~"$alerts"}) + on (alertname, severity, forecast, rule, instance, job) group_right () (0 * max by (alertname, severity, forecast, rule, instance, job) (ALERTS{alertname=~"$alerts",alertstate="firing"})), "about", " ", "rule", "forecast", "instance")')],
         columns: [
-          ['alertname', 'Alert', to('cloudpulse-alerts', 'All alerts', { alerts: '.*' })],
-          ['severity', 'Severity', { 'custom.width': 100 }],
-          ['rule', 'Rule'], ['forecast', 'Forecast'], ['instance', 'Instance'],
-          ['Value', 'For', { unit: 's', decimals: 0, 'custom.width': 90 }],
+          ['alertname', 'Alert', { 'custom.width': 230, ...to('cloudpulse-alerts', 'All alerts', { alerts: '.*' }) }],
+          ['about', 'About'],
+          ['severity', 'Severity', { 'custom.width': 80 }],
+          ['Value', 'For', { unit: 's', decimals: 0, 'custom.width': 80 }],
         ],
         sortBy: ['For', 'desc'],
       })],
     ]],
-    [8, [
+    [9, [
       [14, table({
         title: 'Forecasts', noValue: 'Nothing is forecast',
         description: 'How many series each forecast has, how much better than the last or yesterday\'s value it is (skill, mean over series and horizons), how old the oldest is, and how many series are unusual now. A forecast opens its dashboard.',
@@ -102,8 +102,8 @@ export default dashboard({
       })],
       [10, bars({
         title: 'Fullest in 15 minutes', unit: 'percentunit', decimals: 0, min: 0, max: 1, thresholds: steps('green', [0.75, 'orange'], [0.9, 'red']),
-        description: 'Processors, memories and file systems that are expected to be fullest in 15 minutes: the value that is passed with a chance of one in ten.',
-        queries: [now('topk(6, max by (forecast, instance, mountpoint) (cloudpulse_forecast{forecast=~"node-(cpu|memory|disk)",horizon="15m",quantile="0.9",model="ensemble"}))', '{{forecast}} {{instance}} {{mountpoint}}')],
+        description: 'Processors, memories and file systems that are expected to be fullest in 15 minutes: the value that is passed with a chance of one in ten; the median where no more is known yet.',
+        queries: [now('topk(6, max by (forecast, instance, mountpoint) (cloudpulse_forecast{forecast=~"node-(cpu|memory|disk)",horizon="15m",quantile=~"0.5|0.9",model="ensemble"}))', '{{forecast}} {{instance}} {{mountpoint}}')],
       })],
     ]],
     [7, [

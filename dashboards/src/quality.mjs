@@ -1,5 +1,5 @@
 // Does each forecast earn its place? Every one that was issued is scored when its time has come.
-import { coloured, countOr0, dashboard, fixed, lines, named, now, query, rows, stat, steps, table, to, variable } from './style.mjs';
+import { absentIsNeutral, coloured, countOr0, dashboard, fixed, lines, named, now, query, rows, stat, steps, table, to, variable } from './style.mjs';
 
 const of = 'forecast=~"$forecast",horizon=~"$horizon"';
 const skill = steps('red', [-0.05, 'orange'], [0, 'green']);
@@ -16,17 +16,17 @@ export default dashboard({
   rows: [
     [4, [
       [4, stat({
-        title: 'Skill', unit: 'percentunit', decimals: 0, thresholds: skill,
+        title: 'Skill', unit: 'percentunit', decimals: 0, thresholds: skill, ...absentIsNeutral('not scored yet'),
         description: 'How much smaller the error is than that of the better of the last and yesterday\'s value; mean over series and horizons. Below 0 a forecast is worse than none.',
         queries: [now(`avg(cloudpulse_forecast_skill_ratio{${of},model="ensemble"})`, 'skill')],
       })],
       [4, stat({
-        title: 'Better than a naive forecast', unit: 'percentunit', decimals: 0, thresholds: steps('red', [0.5, 'orange'], [0.75, 'green']),
+        title: 'Better than naive', unit: 'percentunit', decimals: 0, thresholds: steps('red', [0.5, 'orange'], [0.75, 'green']), ...absentIsNeutral('not scored yet'),
         description: 'Share of forecasts (series and horizon) with a skill above 0.',
         queries: [now(`(count(cloudpulse_forecast_skill_ratio{${of},model="ensemble"} > 0) or vector(0)) / count(cloudpulse_forecast_skill_ratio{${of},model="ensemble"})`, 'share')],
       })],
       [4, stat({
-        title: 'Inside the 90 % band', unit: 'percentunit', decimals: 1, thresholds: near(0.9),
+        title: 'Inside the 90 % band', unit: 'percentunit', decimals: 1, thresholds: near(0.9), ...absentIsNeutral('not scored yet'),
         description: 'Share of values that fell into the 90 % interval, mean over series and horizons. 90 % is right; less is a promise that is not kept, more is a band too wide.',
         queries: [now(`avg(cloudpulse_forecast_coverage_ratio{${of},level="0.9"})`, 'coverage')],
       })],
@@ -36,7 +36,7 @@ export default dashboard({
         queries: [now(countOr0(`cloudpulse_forecast_demoted{${of}}`, `cloudpulse_forecast{${of},model="ensemble",quantile="0.5"}`), 'demoted')],
       })],
       [4, stat({
-        title: 'What the network counts', unit: 'percentunit', decimals: 0,
+        title: 'What the network counts', unit: 'percentunit', decimals: 0, ...absentIsNeutral('no network'),
         description: 'Weight of the network that mixes the models beside the other models, mean over series and horizons: it counts by what it was worth.',
         queries: [now('avg(cloudpulse_predictor_network_weight_ratio{forecast=~"$forecast"})', 'weight')],
       })],
@@ -48,12 +48,12 @@ export default dashboard({
     ]],
     [8, [
       [12, lines({
-        title: 'Skill', unit: 'percentunit', thresholds: steps('transparent', [0, 'red']), dashedThresholds: true, calcs: ['lastNotNull'],
+        title: 'Skill', noValue: 'Nothing was scored yet', unit: 'percentunit', thresholds: steps('transparent', [0, 'red']), dashedThresholds: true, calcs: ['lastNotNull'],
         description: '1 - error / error of the better of the last and yesterday\'s value. Above the line the forecast is worth having.',
         queries: [query('avg by (forecast) (cloudpulse_forecast_skill_ratio{' + of + ',model="ensemble"})', '{{forecast}}')],
       })],
       [12, lines({
-        title: 'Coverage of the bands', unit: 'percentunit', max: 1, calcs: ['lastNotNull'], dashedThresholds: true,
+        title: 'Coverage of the bands', noValue: 'Nothing was scored yet', unit: 'percentunit', max: 1, calcs: ['lastNotNull'], dashedThresholds: true,
         thresholds: steps('transparent', [0.8, 'green'], [0.9, 'orange'], [0.95, 'blue']),
         description: 'Share of values inside the 80, 90 and 95 % intervals, mean over series and horizons. Each line belongs at the dashed one of its colour.',
         queries: [query(`avg by (level) (cloudpulse_forecast_coverage_ratio{${of}})`, 'level {{level}}')],
@@ -89,7 +89,7 @@ export default dashboard({
     ]],
     [8, [
       [8, lines({
-        title: 'What is published', step: true, stack: true, min: 0, decimals: 0, axis: 'series × horizons',
+        title: 'What is published (series × horizons)', step: true, stack: true, min: 0, decimals: 0,
         description: 'Whether the combination of the models is published, or a baseline that was better over a day.',
         queries: [
           query(`count(cloudpulse_forecast{${of},model="ensemble",quantile="0.5"}) - (count(cloudpulse_forecast_demoted{${of}}) or vector(0))`, 'combination'),
@@ -104,7 +104,7 @@ export default dashboard({
         overrides: [named('predicted: true', { color: fixed('green') }), named('predicted: false', { color: fixed('red') })],
       })],
       [8, lines({
-        title: 'Time to forecast all series once', unit: 's', min: 0, calcs: ['lastNotNull'],
+        title: 'Time to forecast all series once', unit: 's', min: 0,
         description: 'Mean duration of a cycle of each forecast. Beyond its interval, forecasts get old: give the predictor more CPU, or shards.',
         queries: [query('sum by (forecast) (rate(cloudpulse_predictor_forecast_duration_seconds_sum{forecast=~"$forecast"}[5m])) / sum by (forecast) (rate(cloudpulse_predictor_forecast_duration_seconds_count{forecast=~"$forecast"}[5m]))', '{{forecast}}')],
       })],

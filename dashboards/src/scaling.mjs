@@ -1,6 +1,6 @@
 // One rule: what it wants, why, and what came of it.
 import {
-  bars, capacity, dashboard, fixed, forecast, limit, lines, measured, named, now, query, scaleEvents, stat, steps, variable,
+  absentIsGood, absentIsNeutral, bars, capacity, dashboard, fixed, forecast, limit, lines, measured, named, now, query, scaleEvents, stat, steps, variable,
 } from './style.mjs';
 
 const rule = 'rule="$rule"';
@@ -11,7 +11,7 @@ const hours = (expr) => `sum_over_time(${expr}[$__range:1m]) / 60`;
 export default dashboard({
   uid: 'cloudpulse-scaling',
   description: 'A scaling rule: demand and capacity, what it wants and why, what that costs, and what keeps it from its work.',
-  time: { from: 'now-3h', to: 'now' },
+  time: { from: 'now-1h', to: 'now' },
   variables: [
     variable.query('rule', 'Rule', 'label_values(cloudpulse_scaler_bound_replicas, rule)'),
     variable.query('forecast', 'Load of forecast', 'label_values(cloudpulse_forecast_peak, forecast)', { sort: 2 }),
@@ -34,21 +34,21 @@ export default dashboard({
         queries: [now(one('cloudpulse_scaler_bound_replicas', ',bound="min"'), 'min'), now(one('cloudpulse_scaler_bound_replicas', ',bound="max"'), 'max')],
       })],
       [3, stat({
-        title: 'Until more than the most', unit: 's', noValue: 'not foreseen', thresholds: steps('red', [60, 'orange']),
+        title: 'Max reached in', unit: 's', ...absentIsGood('not foreseen'), thresholds: steps('red', [60, 'orange']),
         description: 'Time until the forecast needs more replicas than maxReplicas; 0 where it is so now.',
         queries: [now(one('cloudpulse_scaler_capacity_breach_seconds'), 'left')],
       })],
       [3, stat({
-        title: 'Looks ahead', unit: 's', noValue: 'no forecast', description: 'Horizon of the forecast that the rule goes by. It has to be longer than a replica takes to start.',
+        title: 'Looks ahead', unit: 's', ...absentIsNeutral('no forecast'), description: 'Horizon of the forecast that the rule goes by. It has to be longer than a replica takes to start.',
         queries: [now(`min(cloudpulse_scaler_horizon_seconds{${rule}})`, 'horizon')],
       })],
       [3, stat({
-        title: 'A replica takes', unit: 's', decimals: 1, noValue: 'none seen yet',
+        title: 'A replica takes', unit: 's', decimals: 1, ...absentIsNeutral('none seen yet'),
         description: 'Time from creation until it can serve, of 95 % of the last 100 replicas.',
         queries: [now(one('cloudpulse_scaler_lead_time_seconds'), 'lead time')],
       })],
       [3, stat({
-        title: 'Last complete turn', unit: 's', decimals: 0, thresholds: steps('green', [120, 'orange'], [600, 'red']), noValue: 'none yet',
+        title: 'Last full turn', unit: 's', decimals: 0, thresholds: steps('green', [120, 'orange'], [600, 'red']), noValue: 'none yet',
         description: 'How long ago all readings were fresh and the target was as it was told.',
         queries: [now(`time() - max(cloudpulse_scaler_last_success_timestamp_seconds{${rule}})`, 'age')],
       })],
@@ -71,7 +71,7 @@ export default dashboard({
         overrides: [capacity('serving'), measured('for the load now'), forecast('for the forecast'), limit('most')],
       })],
       [12, lines({
-        title: 'Load and its forecast', calcs: ['lastNotNull'],
+        title: 'Load and its forecast', min: 0, calcs: ['lastNotNull'],
         description: 'The load of the forecast chosen above, what was expected one horizon before, and the peak that was expected until then with a chance of 1 in 100.',
         queries: [
           query('sum(${query:raw})', 'load'),
@@ -95,7 +95,7 @@ export default dashboard({
         ],
       })],
       [12, bars({
-        title: 'Replica-hours in the range', decimals: 1, timeFrom: null, color: { mode: 'palette-classic' }, min: 0,
+        title: 'Replica-hours in the range', decimals: 2, timeFrom: null, color: { mode: 'palette-classic' }, min: 0,
         description: 'What the target had, and what it would have had if it followed one of these alone. In mode observe, "had" less "the rule wants" is what the rule would have saved; below zero, what it would have added to be ready in time.',
         queries: [
           now(hours(one('cloudpulse_scaler_current_replicas')), 'had'),

@@ -23,17 +23,25 @@ export const now = (expr, legendFormat = '__auto') => ({ expr, legendFormat, ins
 /** Rows: each label is a column. */
 export const rows = (expr) => ({ expr, legendFormat: '', instant: true, range: false, format: 'table' });
 
+const seen = (offset) => `group(present_over_time(cloudpulse_predictor_build_info[5m]${offset}))`;
 /**
- * What was measured, without the end that is none: a range that reaches into the future repeats the last value there for five
- * minutes, as an instant query would.
+ * What was measured, and no more: in a range that reaches into the future Prometheus repeats the last value for five minutes,
+ * and rates fade out. Now is where the predictor was scraped within the last five minutes and will not be in the next.
  */
-export const untilNow = (expr) =>
-  `(${expr}) unless on () (max(timestamp(cloudpulse_predictor_build_info)) < time() - 90)`;
+export const untilNow = (expr) => `(${expr}) unless on () (${seen('')} unless on () ${seen(' offset -5m')})`;
 
 /** A baseline of 0 where `exists` has series, so that "none" can be told from "nothing is known". */
 export const countOr0 = (expr, exists) => `count(${expr}) or 0 * count(${exists})`;
 
 // --- Overrides ---------------------------------------------------------------------------------------------------------
+
+const absent = (color) => (text) => ({
+  noValue: text,
+  mappings: [{ type: 'special', options: { match: 'null', result: { text, color, index: 0 } } }],
+});
+/** How a stat says that there is no value: where that is good, and where it is neither good nor bad. */
+export const absentIsGood = absent('green');
+export const absentIsNeutral = absent('text');
 
 const override = (matcher, properties) => ({
   matcher,
@@ -98,14 +106,15 @@ const look = {
 };
 
 /** Lines over time. `step: true` for what changes at a moment, `bars: true` for what is counted. */
-export function lines({ step, bars, stack, dashedThresholds, legend = 'list', calcs = [], axis = '', ...rest }) {
+export function lines({ step, bars, stack, dashedThresholds, legend = 'list', calcs = [], least, most, ...rest }) {
   const custom = {
     ...look,
     ...(step && { lineInterpolation: 'stepAfter' }),
     ...(bars && { drawStyle: 'bars', fillOpacity: 70, lineWidth: 0 }),
     ...(stack && { stacking: { group: 'A', mode: 'normal' } }),
     ...(dashedThresholds && { thresholdsStyle: { mode: 'dashed' } }),
-    axisLabel: axis,
+    ...(least !== undefined && { axisSoftMin: least }),
+    ...(most !== undefined && { axisSoftMax: most }),
   };
   return panel('timeseries', {
     ...rest,
@@ -139,7 +148,8 @@ export function bars({ timeFrom = '5m', ...rest }) {
     ...rest,
     options: {
       displayMode: 'basic', orientation: 'horizontal', showUnfilled: true, valueMode: 'color', namePlacement: 'auto',
-      minVizHeight: 16, maxVizHeight: 32, minVizWidth: 8, sizing: 'auto', legend: { displayMode: 'list', placement: 'bottom', showLegend: false, calcs: [] },
+      minVizHeight: 16, maxVizHeight: 28, minVizWidth: 8, sizing: 'auto', text: { titleSize: 12, valueSize: 15 },
+      legend: { displayMode: 'list', placement: 'bottom', showLegend: false, calcs: [] },
       reduceOptions: { calcs: ['lastNotNull'], fields: '', values: false },
     },
   });
@@ -150,7 +160,11 @@ export function bars({ timeFrom = '5m', ...rest }) {
  * 'Replicas', {unit: 'short'}]]. Queries are put side by side where their labels agree.
  */
 export function table({ columns, sortBy, timeFrom = '5m', ...rest }) {
-  const overrides = columns.filter(([, , properties]) => properties).map(([, name, properties]) => named(name, properties));
+  const overrides = [
+    // The panel's noValue is for an empty table; an empty cell is a dash.
+    like('.*', { noValue: '-' }),
+    ...columns.filter(([, , properties]) => properties).map(([, name, properties]) => named(name, properties)),
+  ];
   return panel('table', {
     timeFrom,
     custom: { align: 'auto', cellOptions: { type: 'auto' }, inspect: false, filterable: false },
