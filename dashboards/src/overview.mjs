@@ -71,10 +71,10 @@ export default dashboard({
         description: 'What fires now and since when. Dashboard Alerts has the pending ones, their history and what comes close.',
         queries: [rows('label_join((time() - ALERTS_FOR_STATE{alertname=~"$alerts"}) + on (alertname, severity, forecast, rule, instance, job) group_right () (0 * max by (alertname, severity, forecast, rule, instance, job) (ALERTS{alertname=~"$alerts",alertstate="firing"})), "about", " ", "rule", "forecast", "instance")')],
         columns: [
-          ['alertname', 'Alert', { 'custom.width': 230, ...to('cloudpulse-alerts', 'All alerts', { alerts: '.*' }) }],
+          ['alertname', 'Alert', { 'custom.width': 215, ...to('cloudpulse-alerts', 'All alerts', { alerts: '.*' }) }],
           ['about', 'About'],
-          ['severity', 'Severity', { 'custom.width': 80 }],
-          ['Value', 'For', { unit: 's', decimals: 0, 'custom.width': 80 }],
+          ['severity', 'Severity', { 'custom.width': 78 }],
+          ['Value', 'For', { unit: 's', decimals: 0, 'custom.width': 75 }],
         ],
         sortBy: ['For', 'desc'],
       })],
@@ -103,7 +103,7 @@ export default dashboard({
       [10, bars({
         title: 'Fullest in 15 minutes', unit: 'percentunit', decimals: 0, min: 0, max: 1, thresholds: steps('green', [0.75, 'orange'], [0.9, 'red']),
         description: 'Processors, memories and file systems that are expected to be fullest in 15 minutes: the value that is passed with a chance of one in ten; the median where no more is known yet.',
-        queries: [now('topk(6, max by (forecast, instance, mountpoint) (cloudpulse_forecast{forecast=~"node-(cpu|memory|disk)",horizon="15m",quantile=~"0.5|0.9",model="ensemble"}))', '{{forecast}} {{instance}} {{mountpoint}}')],
+        queries: [now('label_replace(topk(6, max by (forecast, instance, mountpoint) (cloudpulse_forecast{forecast=~"node-(cpu|memory|disk)",horizon="15m",quantile=~"0.5|0.9",model="ensemble"})), "what", "$1", "forecast", "node-(.*)")', '{{what}} {{instance}} {{mountpoint}}')],
       })],
     ]],
     [7, [

@@ -133,7 +133,9 @@ function parse() {
     return [
       ...panelsOf(dashboard).flatMap((panel) => panel.targets.map(({ expr }) => [`${file}, ${panel.title}`, expr])),
       ...dashboard.annotations.list.map(({ name, expr }) => [`${file}, ${name}`, expr]),
-    ].map(([where, expr]) => [where, interpolate(expr, values)]);
+    ]
+      .filter(([, expr]) => namesIn(expr).every((name) => name in values)) // the others were found above
+      .map(([where, expr]) => [where, interpolate(expr, values)]);
   });
   const folder = mkdtempSync(join(tmpdir(), 'dashboards-'));
   const path = join(folder, 'rules.yml');

@@ -89,7 +89,7 @@ function format(name, value, how) {
  * taken as it is.
  */
 export function interpolate(text, values) {
-  return text.replace(/\$(\w+)|\$\{(\w+)(?::(\w+))?\}/g, (whole, bare, braced, how) => {
+  return text.replace(/\$([a-zA-Z_]\w*)|\$\{([a-zA-Z_]\w*)(?::(\w+))?\}/g, (whole, bare, braced, how) => {
     const name = bare ?? braced;
     if (!(name in values)) throw new Error(`variable $${name} is not defined (in: ${text})`);
     const value = values[name];
@@ -99,7 +99,7 @@ export function interpolate(text, values) {
 
 /** Names of the variables in a text. */
 export function namesIn(text) {
-  return [...text.matchAll(/\$(\w+)|\$\{(\w+)(?::\w+)?\}/g)].map((match) => match[1] ?? match[2]);
+  return [...text.matchAll(/\$([a-zA-Z_]\w*)|\$\{([a-zA-Z_]\w*)(?::\w+)?\}/g)].map((match) => match[1] ?? match[2]);
 }
 
 function regexFilter(regex, values) {
