@@ -49,9 +49,9 @@ export default dashboard({
         ],
         columns: [
           ['instance', 'Instance', to('cloudpulse-nodes', 'Show its curves', { instance: '${__value.raw:percentencode}' })],
-          ['Value #A', 'CPU', { ...gauge(full), 'custom.width': 125 }], ['Value #B', 'CPU in 15 min', { ...gauge(full), 'custom.width': 125 }],
-          ['Value #C', 'Memory', { ...gauge(full), 'custom.width': 125 }], ['Value #D', 'Memory in 15 min', { ...gauge(full), 'custom.width': 125 }],
-          ['Value #E', 'Disk', { ...gauge(full), 'custom.width': 125 }], ['Value #F', 'Disk in 15 min', { ...gauge(full), 'custom.width': 125 }],
+          ['Value #A', 'CPU', { ...gauge(full), 'custom.width': 108 }], ['Value #B', 'CPU in 15 min', { ...gauge(full), 'custom.width': 140 }],
+          ['Value #C', 'Memory', { ...gauge(full), 'custom.width': 108 }], ['Value #D', 'Memory in 15 min', { ...gauge(full), 'custom.width': 140 }],
+          ['Value #E', 'Disk', { ...gauge(full), 'custom.width': 108 }], ['Value #F', 'Disk in 15 min', { ...gauge(full), 'custom.width': 140 }],
           ['Value #G', 'Load', { decimals: 1, 'custom.width': 70 }], ['Value #H', 'Load in 15 min', { decimals: 1, 'custom.width': 115 }],
           ['Value #I', 'Received', { unit: 'Bps', decimals: 1, 'custom.width': 105 }], ['Value #J', 'Sent', { unit: 'Bps', decimals: 1, 'custom.width': 105 }],
           ['Value #K', 'Up for', { unit: 's', decimals: 0, 'custom.width': 90 }],

@@ -48,7 +48,7 @@ export default dashboard({
     ]],
     [8, [
       [12, lines({
-        title: 'Skill', noValue: 'Nothing was scored yet', unit: 'percentunit', thresholds: steps('transparent', [0, 'red']), dashedThresholds: true, calcs: ['lastNotNull'],
+        title: 'Skill', noValue: 'Nothing was scored yet', unit: 'percentunit', max: 1, thresholds: steps('transparent', [0, 'red']), dashedThresholds: true, calcs: ['lastNotNull'],
         description: '1 - error / error of the better of the last and yesterday\'s value. Above the line the forecast is worth having.',
         queries: [query('avg by (forecast) (cloudpulse_forecast_skill_ratio{' + of + ',model="ensemble"})', '{{forecast}}')],
       })],
@@ -106,7 +106,7 @@ export default dashboard({
       [8, lines({
         title: 'Time to forecast all series once', unit: 's', min: 0,
         description: 'Mean duration of a cycle of each forecast. Beyond its interval, forecasts get old: give the predictor more CPU, or shards.',
-        queries: [query('sum by (forecast) (rate(cloudpulse_predictor_forecast_duration_seconds_sum{forecast=~"$forecast"}[5m])) / sum by (forecast) (rate(cloudpulse_predictor_forecast_duration_seconds_count{forecast=~"$forecast"}[5m]))', '{{forecast}}')],
+        queries: [query('sum by (forecast) (rate(cloudpulse_predictor_forecast_duration_seconds_sum{forecast=~"$forecast"}[5m])) / (sum by (forecast) (rate(cloudpulse_predictor_forecast_duration_seconds_count{forecast=~"$forecast"}[5m])) > 0)', '{{forecast}}')],
       })],
     ]],
   ],

@@ -188,7 +188,12 @@ export function table({ columns, sortBy, timeFrom = '5m', ...rest }) {
 }
 
 /** A cell in the colour of its threshold. */
-export const coloured = (thresholds) => ({ thresholds, 'custom.cellOptions': { type: 'color-text' }, color: { mode: 'thresholds' } });
+export const coloured = (thresholds) => ({
+  thresholds,
+  mappings: absentIsNeutral('-').mappings,
+  color: { mode: 'thresholds' },
+  'custom.cellOptions': { type: 'color-text' },
+});
 /** A cell with a bar in it. */
 export const gauge = (thresholds) => ({
   thresholds, min: 0, max: 1, unit: 'percentunit', decimals: 0, color: { mode: 'thresholds' },

@@ -18,8 +18,9 @@ if (!url || !out) {
   console.error('usage: node shots.mjs PROMETHEUS FOLDER');
   process.exit(2);
 }
+const library = fileURLToPath(new URL('node_modules/@grafana/ui/dist/public/img/icons', import.meta.url));
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const types = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.json': 'application/json' };
+const types = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.json': 'application/json', '.svg': 'image/svg+xml' };
 
 /** The page, the dashboards as they are now, and what Prometheus says. */
 const server = createServer(async (request, response) => {
@@ -37,7 +38,10 @@ const server = createServer(async (request, response) => {
       return;
     }
     const path = normalize(pathname === '/' ? '/index.html' : pathname);
-    const file = path.startsWith('/dashboards/') ? join(root, path) : join(root, 'target/viewer', path);
+    const icons = '/public/build/img/icons/';
+    const file = path.startsWith('/dashboards/') ? join(root, path)
+      : path.startsWith(icons) ? join(library, path.slice(icons.length))
+      : join(root, 'target/viewer', path);
     const content = readFileSync(file);
     response.writeHead(200, { 'content-type': types[extname(file)] ?? 'application/octet-stream' });
     response.end(content);

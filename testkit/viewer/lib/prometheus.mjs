@@ -1,5 +1,17 @@
 // Prometheus' HTTP API, as far as Grafana's data source uses it.
 
+/** A request that got no answer at all is made again: a browser drops all when an interface of the machine comes or goes. */
+async function fetchAgain(address, options) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await fetch(address, options);
+    } catch (error) {
+      if (attempt === 5) throw error;
+      await new Promise((done) => setTimeout(done, 200 * attempt));
+    }
+  }
+}
+
 export class Prometheus {
   constructor(base) {
     this.base = base;
@@ -20,7 +32,7 @@ export class Prometheus {
   }
 
   async #post(path, parameters) {
-    return this.#asked(await fetch(this.base + path, { method: 'POST', body: new URLSearchParams(parameters) }), path);
+    return this.#asked(await fetchAgain(this.base + path, { method: 'POST', body: new URLSearchParams(parameters) }), path);
   }
 
   /** Series at one moment (Unix milliseconds). */
@@ -42,6 +54,6 @@ export class Prometheus {
     if (match) parameters.set('match[]', match);
     const path = `/api/v1/label/${label}/values`;
     // Remote read knows samples only; for labels Prometheus says so and goes by its own.
-    return this.#asked(await fetch(`${this.base}${path}?${parameters}`), path, (text) => text === 'not implemented');
+    return this.#asked(await fetchAgain(`${this.base}${path}?${parameters}`), path, (text) => text === 'not implemented');
   }
 }
