@@ -44,12 +44,12 @@ export default dashboard({
     ]],
     [7, [
       [12, lines({
-        title: 'Firing', step: true, stack: true, min: 0, decimals: 0, noValue: 'Nothing fired in this range',
+        title: 'Firing', bars: true, stack: true, maxDataPoints: 120, min: 0, decimals: 0, noValue: 'Nothing fired in this range',
         description: 'How many alerts fired at each moment.',
         queries: [query(`sum by (alertname) (ALERTS{${of},alertstate="firing"})`, '{{alertname}}')],
       })],
       [12, lines({
-        title: 'Pending', step: true, stack: true, min: 0, decimals: 0, noValue: 'Nothing was pending in this range',
+        title: 'Pending', bars: true, stack: true, maxDataPoints: 120, min: 0, decimals: 0, noValue: 'Nothing was pending in this range',
         description: 'Conditions that held, but not yet for long enough. One that comes and goes belongs to a limit that is too tight.',
         queries: [query(`sum by (alertname) (ALERTS{${of},alertstate="pending"})`, '{{alertname}}')],
       })],

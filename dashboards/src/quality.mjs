@@ -36,7 +36,7 @@ export default dashboard({
         queries: [now(countOr0(`cloudpulse_forecast_demoted{${of}}`, `cloudpulse_forecast{${of},model="ensemble",quantile="0.5"}`), 'demoted')],
       })],
       [4, stat({
-        title: 'What the network counts', unit: 'percentunit', decimals: 0, ...absentIsNeutral('no network'),
+        title: 'Weight of the network', unit: 'percentunit', decimals: 0, ...absentIsNeutral('no network'),
         description: 'Weight of the network that mixes the models beside the other models, mean over series and horizons: it counts by what it was worth.',
         queries: [now('avg(cloudpulse_predictor_network_weight_ratio{forecast=~"$forecast"})', 'weight')],
       })],
@@ -89,13 +89,13 @@ export default dashboard({
     ]],
     [8, [
       [8, lines({
-        title: 'What is published (series × horizons)', step: true, stack: true, min: 0, decimals: 0,
+        title: 'What is published (series × horizons)', bars: true, stack: true, maxDataPoints: 120, min: 0, decimals: 0,
         description: 'Whether the combination of the models is published, or a baseline that was better over a day.',
         queries: [
           query(`count(cloudpulse_forecast{${of},model="ensemble",quantile="0.5"}) - (count(cloudpulse_forecast_demoted{${of}}) or vector(0))`, 'combination'),
           query(`count by (model) (cloudpulse_forecast_demoted{${of}})`, '{{model}}'),
         ],
-        overrides: [named('combination', { color: fixed('green'), 'custom.fillOpacity': 30 })],
+        overrides: [named('combination', { color: fixed('green'), 'custom.fillOpacity': 40 })],
       })],
       [8, lines({
         title: 'Breaches of limits', step: true, min: 0, decimals: 0, noValue: 'No forecast has a breach_above',
