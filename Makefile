@@ -43,6 +43,7 @@ rules: ## Check and test the Prometheus rules
 .PHONY: dashboards
 dashboards: ## Check the Grafana dashboards: as their sources make them, whole, each query parsed by promtool; wants Node
 	scripts/setup.sh rules
+	node --test testkit/viewer/lib/
 	node dashboards/generate.mjs --check
 	node testkit/viewer/check.mjs
 

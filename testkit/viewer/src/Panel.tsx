@@ -45,7 +45,7 @@ export function Panel(props: Props) {
   const [error, setError] = useState('');
   const title = interpolate(panel.title, values);
   useEffect(() => {
-    const problems = mistakes(panel.fieldConfig);
+    const problems = mistakes(panel);
     load(props).then(
       (loaded) => {
         setFrames(loaded);

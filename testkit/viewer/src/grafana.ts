@@ -28,10 +28,11 @@ standardTransformersRegistry.setInit(() =>
 
 const units = new Set(getValueFormats().flatMap((category) => category.submenu.map((unit) => unit.value)));
 
+type Panel = { fieldConfig: Config; transformations?: Array<{ id: string }> };
 type Config = { defaults: { unit?: string; custom?: object }; overrides: Array<{ properties: Array<{ id: string; value: unknown }> }> };
 
-/** What Grafana would pass over in silence: a unit that it would write behind the number, a property that it would not apply. */
-export function mistakes(fieldConfig: Config): string[] {
+/** What Grafana would pass over in silence: a unit that it would write behind the number, what it would not apply. */
+export function mistakes({ fieldConfig, transformations = [] }: Panel): string[] {
   const properties = fieldConfig.overrides.flatMap((override) => override.properties);
   const used = [fieldConfig.defaults.unit, ...properties.filter(({ id }) => id === 'unit').map(({ value }) => value as string)];
   const set = [
@@ -42,6 +43,7 @@ export function mistakes(fieldConfig: Config): string[] {
   return [
     ...used.filter((unit) => unit !== undefined && !units.has(unit)).map((unit) => `unit ${unit} is not known`),
     ...set.filter((id) => registry.getIfExists(id) === undefined).map((id) => `property ${id} is not known`),
+    ...transformations.filter(({ id }) => !transformers.has(id as never)).map(({ id }) => `transformation ${id} is not known`),
   ];
 }
 
