@@ -47,6 +47,21 @@ rules: ## Check and test the Prometheus rules, and check Alertmanager's configur
 	promtool test rules rules/prometheus/tests/*.yml
 	amtool check-config rules/alertmanager/alertmanager.yml
 
+.PHONY: dashboards
+dashboards: ## Check the Grafana dashboards: as their sources make them, whole, each query parsed by promtool; wants Node
+	scripts/setup.sh rules
+	node --test testkit/viewer/lib/
+	node dashboards/generate.mjs --check
+	node testkit/viewer/check.mjs
+
+.PHONY: test-dashboards
+test-dashboards: dashboards ## Draw the dashboards in Chromium over a demonstration that runs for a quarter of an hour
+	scripts/setup.sh dashboards
+	@if [ -z "$${DASHBOARDS_PROMETHEUS-}" ]; then \
+	  $(MAKE) --no-print-directory build && cargo build --release $(CARGO_FLAGS) -p cloudpulse-demo; \
+	fi
+	scripts/test-dashboards.sh
+
 .PHONY: lint
 lint: lint-fmt lint-clippy lint-doc lint-purity lint-shell ## Check format, lints, documentation, purity and shell scripts
 

@@ -8,6 +8,7 @@
 #   scripts/setup.sh bench    the same as demo, and node_exporter, Prophet and statsforecast (in target/bench/venv)
 #   scripts/setup.sh bench-lstm  PyTorch (in target/bench/torch)
 #   scripts/setup.sh kubernetes  prometheus, promtool, and what builds and starts a Kubernetes control plane: Go, openssl, Python
+#   scripts/setup.sh dashboards  the same as demo, and Chromium, curl, and Node with npm
 #   scripts/setup.sh gpu      Vulkan's loader and Mesa's drivers, of which one computes on the CPU
 #
 # As root, or with sudo that asks no password, it installs what is missing from Debian's packages. Debian's packages start
@@ -75,6 +76,12 @@ find_missing() {
         need "$(docker_client_package)" docker
         need_module python3-prometheus-client prometheus_client.openmetrics.parser
         need_venv target/tools/venv scripts/requirements.txt
+        ;;
+      dashboards)
+        need chromium chromium
+        need curl curl
+        need nodejs node
+        need npm npm
         ;;
       bench)
         need prometheus-node-exporter prometheus-node-exporter node_exporter
@@ -301,7 +308,7 @@ if [ $# -eq 0 ]; then
 fi
 for set in "$@"; do
   case $set in
-    rules | demo | test | bench | bench-lstm | kubernetes | gpu) ;;
+    rules | demo | test | dashboards | bench | bench-lstm | kubernetes | gpu) ;;
     -h | --help)
       usage
       exit
@@ -329,7 +336,7 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 for set in "$@"; do
   case $set in
-    demo) note_docker ;;
+    demo | dashboards) note_docker ;;
     test)
       install_compose || exit 1
       install_victoriametrics

@@ -7,6 +7,8 @@ use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCou
 pub struct Metrics {
     /// All of them.
     pub registry: Registry,
+    /// Always 1, by forecast and query: from it a dashboard knows what to draw beside the forecast.
+    pub forecast_info: IntGaugeVec,
     /// Queries sent, by forecast.
     pub queries: IntCounterVec,
     /// Queries that failed, by forecast and reason.
@@ -66,6 +68,10 @@ impl Metrics {
         let buckets = prometheus::exponential_buckets(0.001, 4.0, 9)?;
         let seconds = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(buckets.clone());
         let metrics = Self {
+            forecast_info: IntGaugeVec::new(
+                Opts::new("forecast_info", "Always 1; the query that is forecast is in the labels."),
+                &["forecast", "query"],
+            )?,
             queries: IntCounterVec::new(Opts::new("queries_total", "Fetches from Prometheus."), &forecast)?,
             query_errors: IntCounterVec::new(
                 Opts::new("query_errors_total", "Fetches from Prometheus that failed."),
@@ -167,7 +173,8 @@ impl Metrics {
             ))?,
             registry,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 23] = [
+        let all: [Box<dyn prometheus::core::Collector>; 24] = [
+            Box::new(metrics.forecast_info.clone()),
             Box::new(metrics.queries.clone()),
             Box::new(metrics.query_errors.clone()),
             Box::new(metrics.query_seconds.clone()),

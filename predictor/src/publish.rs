@@ -88,6 +88,9 @@ impl Board {
     }
 }
 
+/// Labels that Prometheus gives to each series of a target that lacks them.
+const TARGET_LABELS: [&str; 2] = ["instance", "job"];
+
 /// Writes all families of the contract.
 pub fn write(page: &mut Page<'_>, batches: &[Arc<Batch>]) {
     family(page, FORECAST, batches, |page, name, batch, issued| {
@@ -268,8 +271,11 @@ pub(crate) fn published_labels(labels: &Labels) -> Labels {
         .collect()
 }
 
+/// The labels of a series for the page. A series of no job or instance, such as a sum over all, says so with an empty label:
+/// else Prometheus would give it the predictor's, even with `honor_labels`, and no query could join it with its source.
 fn pairs(labels: &Labels) -> Vec<(&str, &str)> {
-    labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    let of_no_target = TARGET_LABELS.into_iter().filter(|name| !labels.contains_key(*name)).map(|name| (name, ""));
+    labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(of_no_target).collect()
 }
 
 #[cfg(test)]
@@ -281,7 +287,7 @@ mod tests {
     fn batch() -> Batch {
         let mut config = built_in().swap_remove(0);
         config.peak_quantiles = vec![0.99];
-        let labels = Labels::from([("instance".to_owned(), "a".to_owned())]);
+        let labels = Labels::from([("instance".to_owned(), "a".to_owned()), ("job".to_owned(), "n".to_owned())]);
         let standing = Standing {
             count: 40,
             skill: Some(0.25),
@@ -324,11 +330,11 @@ mod tests {
         assert_eq!(
             samples,
             [
-                "cloudpulse_forecast{instance=\"a\",forecast=\"node-cpu\",horizon=\"5m\",model=\"ensemble\",quantile=\"0.5\"} 0.25",
-                "cloudpulse_forecast{instance=\"a\",forecast=\"node-cpu\",horizon=\"5m\",model=\"ses\",quantile=\"0.5\"} 0.5",
-                "cloudpulse_forecast{instance=\"a\",forecast=\"node-cpu\",horizon=\"5m\",model=\"holt\",quantile=\"0.5\"} 0.5",
-                "cloudpulse_forecast_peak{instance=\"a\",forecast=\"node-cpu\",horizon=\"5m\",model=\"ensemble\",quantile=\"0.99\"} 0.75",
-                "cloudpulse_forecast_timestamp_seconds{instance=\"a\",forecast=\"node-cpu\"} 1000",
+                "cloudpulse_forecast{instance=\"a\",job=\"n\",forecast=\"node-cpu\",horizon=\"5m\",model=\"ensemble\",quantile=\"0.5\"} 0.25",
+                "cloudpulse_forecast{instance=\"a\",job=\"n\",forecast=\"node-cpu\",horizon=\"5m\",model=\"ses\",quantile=\"0.5\"} 0.5",
+                "cloudpulse_forecast{instance=\"a\",job=\"n\",forecast=\"node-cpu\",horizon=\"5m\",model=\"holt\",quantile=\"0.5\"} 0.5",
+                "cloudpulse_forecast_peak{instance=\"a\",job=\"n\",forecast=\"node-cpu\",horizon=\"5m\",model=\"ensemble\",quantile=\"0.99\"} 0.75",
+                "cloudpulse_forecast_timestamp_seconds{instance=\"a\",job=\"n\",forecast=\"node-cpu\"} 1000",
             ]
         );
     }
@@ -341,7 +347,7 @@ mod tests {
         page.finish();
         let text = String::from_utf8(buffer).unwrap();
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        let labels = "instance=\"a\",forecast=\"node-cpu\"";
+        let labels = "instance=\"a\",job=\"n\",forecast=\"node-cpu\"";
         assert_eq!(
             samples,
             [
@@ -365,9 +371,16 @@ mod tests {
         page.finish();
         let text = String::from_utf8(buffer).unwrap();
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        let labels = "instance=\"a\",forecast=\"node-cpu\"";
+        let labels = "instance=\"a\",job=\"n\",forecast=\"node-cpu\"";
         let alarms = format!("cloudpulse_anomaly_alarms_total{{{labels},cause=\"fast\"}} 2");
         assert_eq!(samples, [format!("cloudpulse_anomaly_score{{{labels}}} 0.5"), alarms]);
+    }
+
+    #[test]
+    fn a_series_of_no_target_does_not_become_the_predictors() {
+        let labels = Labels::from([("job".to_owned(), "n".to_owned())]);
+        assert_eq!(pairs(&labels), [("job", "n"), ("instance", "")]);
+        assert_eq!(pairs(&Labels::new()), [("instance", ""), ("job", "")]);
     }
 
     #[test]

@@ -28,9 +28,9 @@ fn value(page: &str, prefix: &str) -> Option<f64> {
 }
 
 const SKILL: &str =
-    "cloudpulse_forecast_skill_ratio{instance=\"wave\",forecast=\"load\",horizon=\"5m\",model=\"ensemble\"";
+    "cloudpulse_forecast_skill_ratio{instance=\"wave\",job=\"\",forecast=\"load\",horizon=\"5m\",model=\"ensemble\"";
 const COVERAGE: &str =
-    "cloudpulse_forecast_coverage_ratio{instance=\"wave\",forecast=\"load\",horizon=\"5m\",level=\"0.8\"";
+    "cloudpulse_forecast_coverage_ratio{instance=\"wave\",job=\"\",forecast=\"load\",horizon=\"5m\",level=\"0.8\"";
 const MADE_AT: &str = "cloudpulse_forecast_timestamp_seconds{instance=\"wave\"";
 const RESTORED: &str = "cloudpulse_predictor_state_restored_series{forecast=\"load\"}";
 const DAMAGED: &str = "cloudpulse_predictor_state_damaged_total{forecast=\"load\"}";

@@ -172,7 +172,7 @@ async fn the_network_learns_on_beside_the_cycles_and_outlives_a_restart() {
     let page = self::page(&url).await;
     assert!(sum(&page, "cloudpulse_predictor_state_damaged_total{forecast=\"web/load\"}") >= networks.len() as f64);
     assert!(
-        sum(&page, "cloudpulse_forecast{instance=\"0\",forecast=\"web/load\"") > 0.0,
+        sum(&page, "cloudpulse_forecast{instance=\"0\",job=\"\",forecast=\"web/load\"") > 0.0,
         "the bundled network goes on\n{page}"
     );
     assert!(program.process().log_tail().contains("a saved network is damaged and put aside"));

@@ -96,6 +96,7 @@ pub async fn run(
     let mut requests = BTreeMap::new();
     for forecast in config.forecasts {
         let forecast = Arc::new(forecast);
+        metrics.forecast_info.with_label_values(&[&forecast.name, &forecast.query]).set(1);
         let saver = match (&folder, &state) {
             (Some(folder), Some((path, interval))) => {
                 let store = folder.store(&forecast.name);
