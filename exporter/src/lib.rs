@@ -17,7 +17,8 @@ mod process;
 pub mod scrape;
 
 use anyhow::Context as _;
-use cloudpulse_common::server::{Readiness, serve};
+use cloudpulse_common::server::{Readiness, serve_under};
+use cloudpulse_common::web_config::WebConfig;
 use cloudpulse_common::{shutdown, telemetry};
 use tokio::net::TcpListener;
 
@@ -27,9 +28,10 @@ use crate::scrape::Scraper;
 /// Runs the exporter until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When logging cannot start or the address cannot be listened on.
+/// When logging cannot start, the web config file is faulty or the address cannot be listened on.
 pub fn run(config: Config) -> anyhow::Result<()> {
     telemetry::init(&config.log)?;
+    let web = WebConfig::load_optional(config.web_config_file.as_deref())?;
     // One thread: a scrape is a fraction of a millisecond of work, and a second one would only cost memory.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -40,8 +42,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         let readiness = Readiness::not_yet("starting");
         let router = http::router(Scraper::new(config), readiness.clone());
         readiness.ready();
-        tracing::info!(address = %listener.local_addr()?, "listening");
-        serve(listener, router, shutdown).await?;
+        let tls = web.as_ref().is_some_and(WebConfig::is_tls);
+        tracing::info!(address = %listener.local_addr()?, tls, "listening");
+        serve_under(listener, web, router, shutdown).await?;
         Ok(())
     })
 }
