@@ -10,9 +10,9 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,12 +27,9 @@ use crate::server::accept;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection of HTTP/1.1 may be idle, or take for a request's head; longer than a scrape interval mostly is.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(150);
-#[cfg(feature = "http2")]
 /// How often a silent peer of HTTP/2 is asked whether it lives.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
-#[cfg(feature = "http2")]
 const HEADER_BYTES: u32 = 32 * 1024;
-#[cfg(feature = "http2")]
 const STREAMS: u32 = 64;
 
 /// Serves as [`crate::server::serve`] does, under `web`.
@@ -88,9 +85,8 @@ where
         async move { Ok::<_, Infallible>(answer(&web, request, move |request| service.call(request)).await) }
     });
     let stream = TokioIo::new(stream);
-    #[cfg(feature = "http2")]
     if is_http2 {
-        let mut builder = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+        let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)

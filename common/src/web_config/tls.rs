@@ -123,7 +123,7 @@ pub(super) fn server_config(
     // Each connection proves itself anew, by what is in force at its time. Prometheus keeps its connections.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    if http2 && cfg!(feature = "http2") {
+    if http2 {
         config.alpn_protocols.push(b"h2".to_vec());
     }
     config.alpn_protocols.push(b"http/1.1".to_vec());
