@@ -1,7 +1,8 @@
 //! What two CloudPulse programs share, and nothing else.
 //!
 //! Two reasons to be in here: a name or format that crosses a process boundary (`names`, `exposition`, `query`,
-//! `duration`, `config`, `csv`), and what every program or command needs (`telemetry`, `server`, `shutdown`, `token`, `plot`).
+//! `duration`, `config`, `csv`), and what every program or command needs (`telemetry`, `server`, `web_config`,
+//! `tls`, `shutdown`, `token`, `plot`).
 //! Nothing in here knows of collectors, models or replicas.
 
 #[cfg(feature = "config")]
@@ -18,4 +19,8 @@ pub mod query;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod token;
+#[cfg(feature = "web")]
+pub mod web_config;

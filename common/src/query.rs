@@ -15,7 +15,7 @@ use reqwest::StatusCode;
 
 pub use self::settings::{BasicAuth, ClientConfig, TlsConfig};
 use self::transport::Transport;
-pub use self::transport::http_client;
+pub use self::transport::{http_client, with_token};
 use crate::duration::PromDuration;
 
 /// Labels of a series, sorted by name, without `__name__` where the caller dropped it.

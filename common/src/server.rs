@@ -95,6 +95,40 @@ where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
+    accept(listener, &shutdown, |stream| connection(stream, service.clone(), shutdown.clone())).await
+}
+
+/// Serves `service` as [`serve`] does, under a web config where there is one: with TLS, for users, with headers.
+///
+/// # Errors
+/// When the listener cannot be used.
+#[cfg(feature = "web")]
+pub async fn serve_under<S>(
+    listener: TcpListener,
+    web: Option<crate::web_config::WebConfig>,
+    service: S,
+    shutdown: CancellationToken,
+) -> io::Result<()>
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    match web {
+        None => serve(listener, service, shutdown).await,
+        // Boxed: whoever serves plain HTTP does not carry its state.
+        Some(web) => Box::pin(crate::web_config::serve(listener, web, service, shutdown)).await,
+    }
+}
+
+/// Runs what `connection` returns for each connection, in a task of its own, until `shutdown` is cancelled.
+pub(crate) async fn accept<F>(
+    listener: TcpListener,
+    shutdown: &CancellationToken,
+    connection: impl Fn(TcpStream) -> F,
+) -> io::Result<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     listener.local_addr()?;
     let connections = TaskTracker::new();
     loop {
@@ -104,7 +138,7 @@ where
         };
         match accepted {
             Ok((stream, _)) => {
-                connections.spawn(connection(stream, service.clone(), shutdown.clone()));
+                connections.spawn(connection(stream));
             }
             Err(error) if is_of_peer(&error) => {}
             Err(error) => {

@@ -9,6 +9,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 #[derive(Debug, Clone, Default)]
 pub struct TokenFile(Option<PathBuf>);
 
+/// Brings the token where `Authorization` holds a user and password, under a web config with users.
+pub const TOKEN_HEADER: &str = "x-cloudpulse-token";
+
 /// Why a request may not write.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -20,7 +23,9 @@ pub enum Refused {
     #[error("the file of --api-token-file cannot be read or is empty")]
     File,
     /// The request brings none, or another.
-    #[error("the request needs the header \"Authorization: Bearer TOKEN\" with the token of --api-token-file")]
+    #[error(
+        "the request needs the header \"Authorization: Bearer TOKEN\" or \"X-CloudPulse-Token: TOKEN\" with the token of --api-token-file"
+    )]
     Token,
 }
 
@@ -52,7 +57,9 @@ impl TokenFile {
         if expected.is_empty() {
             return Err(Refused::File);
         }
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let bearer = text(header::AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
+        let given = bearer.or_else(|| text(TOKEN_HEADER));
         if given.is_some_and(|given| same(given.trim().as_bytes(), expected.as_bytes())) {
             Ok(())
         } else {
@@ -88,6 +95,11 @@ mod tests {
             assert!(matches!(tokens.check(&headers(wrong)), Err(Refused::Token)), "{wrong}");
         }
         assert!(matches!(tokens.check(&HeaderMap::new()), Err(Refused::Token)));
+        for (token, may) in [("secret", true), ("secre", false), ("Bearer secret", false)] {
+            let mut headers = headers("Basic YTpi");
+            headers.insert(TOKEN_HEADER, token.parse().unwrap());
+            assert_eq!(tokens.check(&headers).is_ok(), may, "{token}");
+        }
         std::fs::write(&path, "other").unwrap();
         tokens.check(&headers("Bearer other")).unwrap();
         assert!(matches!(TokenFile::default().check(&headers("Bearer other")), Err(Refused::Off)));

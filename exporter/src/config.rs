@@ -20,6 +20,8 @@ pub use self::filters::{Containers, Filters};
 pub struct Config {
     /// Addresses to listen on: the first that can be bound is taken.
     pub listen: Vec<SocketAddr>,
+    /// File with TLS, users and headers of the HTTP server; plain HTTP for everybody where absent.
+    pub web_config_file: Option<PathBuf>,
     /// Name of the node in `cloudpulse_exporter_node_info`.
     pub node_id: String,
     /// Names of the collectors that run.
@@ -48,6 +50,10 @@ struct Arguments {
         default_value = "127.0.0.1:9100"
     )]
     listen_address: String,
+    /// File with TLS, mTLS, users and headers of the HTTP server, in the format of node_exporter's; see docs/web-config.md.
+    /// It and its certificates are read again when they change.
+    #[arg(long = "web.config.file", env = "CLOUDPULSE_EXPORTER_WEB_CONFIG_FILE", value_name = "FILE")]
+    web_config_file: Option<PathBuf>,
     /// Port to listen on, in place of the one in the listen address.
     #[arg(long, env = "PORT")]
     port: Option<u16>,
@@ -91,6 +97,7 @@ impl Config {
         let parsed = Arguments::from_arg_matches(&matches)?;
         let Arguments {
             listen_address,
+            web_config_file,
             port,
             node_id,
             procfs,
@@ -112,6 +119,7 @@ impl Config {
         let chosen = COLLECTORS.iter().filter(|entry| is_enabled(&matches, entry.name, by_default(entry)));
         Ok(Self {
             listen,
+            web_config_file,
             node_id: node_id.unwrap_or_else(host_name),
             collectors: chosen.map(|entry| entry.name).collect(),
             filters: filters.into(),

@@ -16,20 +16,64 @@ mod parse;
 mod process;
 pub mod scrape;
 
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::Context as _;
-use cloudpulse_common::server::{Readiness, serve};
+use axum::Router;
+use cloudpulse_common::server::{Readiness, serve, serve_under};
+use cloudpulse_common::web_config::WebConfig;
 use cloudpulse_common::{shutdown, telemetry};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::scrape::Scraper;
 
-/// Runs the exporter until SIGTERM or SIGINT.
+/// The program that serves under a web config file. It lies beside the other.
+///
+/// It is one of its own because TLS, HTTP/2 and YAML double the program: a quarter more resident memory for everybody, where
+/// most exporters are scraped over plain HTTP.
+pub const WITH_WEB_CONFIG: &str = "cloudpulse-exporter-web";
+
+/// Runs the exporter until SIGTERM or SIGINT. Where it is to serve under a web config file, the process becomes
+/// [`WITH_WEB_CONFIG`], with the same arguments and environment.
 ///
 /// # Errors
-/// When logging cannot start or the address cannot be listened on.
+/// When logging cannot start, the address cannot be listened on, or the other program cannot be started.
 pub fn run(config: Config) -> anyhow::Result<()> {
+    if config.web_config_file.as_deref().is_some_and(|file| !file.as_os_str().is_empty()) {
+        return become_the_one_with_web_config();
+    }
     telemetry::init(&config.log)?;
+    run_with(config, false, async |listener, router, shutdown| serve(listener, router, shutdown).await)
+}
+
+/// Runs the exporter as [`run`] does, under the web config file where there is one.
+///
+/// # Errors
+/// When logging cannot start, the web config file is faulty, or the address cannot be listened on.
+pub fn run_under_web_config(config: Config) -> anyhow::Result<()> {
+    telemetry::init(&config.log)?;
+    let web = WebConfig::load_optional(config.web_config_file.as_deref())?;
+    let tls = web.as_ref().is_some_and(WebConfig::is_tls);
+    run_with(config, tls, async |listener, router, shutdown| serve_under(listener, web, router, shutdown).await)
+}
+
+/// Returns only where that failed.
+fn become_the_one_with_web_config() -> anyhow::Result<()> {
+    let own = std::env::current_exe().context("where this program lies cannot be found out")?;
+    let other = own.parent().unwrap_or(Path::new("/")).join(WITH_WEB_CONFIG);
+    let error = Command::new(&other).args(std::env::args_os().skip(1)).exec();
+    Err(error).with_context(|| format!("--web.config.file needs the program {}", other.display()))
+}
+
+fn run_with(
+    config: Config,
+    tls: bool,
+    serve: impl AsyncFnOnce(TcpListener, Router, CancellationToken) -> std::io::Result<()>,
+) -> anyhow::Result<()> {
     // One thread: a scrape is a fraction of a millisecond of work, and a second one would only cost memory.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -40,7 +84,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         let readiness = Readiness::not_yet("starting");
         let router = http::router(Scraper::new(config), readiness.clone());
         readiness.ready();
-        tracing::info!(address = %listener.local_addr()?, "listening");
+        tracing::info!(address = %listener.local_addr()?, tls, "listening");
         serve(listener, router, shutdown).await?;
         Ok(())
     })

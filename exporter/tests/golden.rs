@@ -150,6 +150,7 @@ fn scraper_of(folder: &Path, files: &[(String, &str)], collectors: &[&'static st
         },
         own_metrics: false,
         roots: Roots { procfs: at("proc"), sysfs: at("sys"), rootfs: "/".into(), udev_data: at("udev") },
+        web_config_file: None,
         log: cloudpulse_common::telemetry::LogArgs {
             log_level: "info".to_owned(),
             log_format: cloudpulse_common::telemetry::LogFormat::Text,

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use cloudpulse_common::duration::PromDuration;
 use cloudpulse_common::telemetry::{self, LogArgs};
 use cloudpulse_common::token::TokenFile;
+use cloudpulse_common::web_config::WebConfig;
 use cloudpulse_common::{config::Findings, shutdown};
 use cloudpulse_lstm::device::Wanted;
 use tokio::net::TcpListener;
@@ -66,6 +67,10 @@ struct ServeArgs {
         value_name = "ADDRESS"
     )]
     listen: SocketAddr,
+    /// File with TLS, mTLS, users and headers of the HTTP server, in the format of Prometheus' exporters; see
+    /// docs/web-config.md. It and its certificates are read again when they change.
+    #[arg(long = "web.config.file", env = "CLOUDPULSE_PREDICTOR_WEB_CONFIG_FILE", value_name = "FILE")]
+    web_config_file: Option<PathBuf>,
     /// Try a configuration on the past: start at this time (RFC 3339 or Unix seconds), as if it were now.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     replay_from: Option<f64>,
@@ -158,6 +163,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         config,
         prometheus,
         listen,
+        web_config_file,
         replay_from,
         replay_speed,
         threads,
@@ -180,6 +186,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     if let Some(threads) = threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     }
+    let web = WebConfig::load_optional(web_config_file.as_deref())?;
     let shutdown = shutdown::on_signal()?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
     let settings = serve::Settings {
@@ -189,6 +196,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         tokens: TokenFile::new(api_token_file),
         fine_tuning_threads: fine_tune_threads,
         device,
+        web,
     };
     serve::run(config, settings, listener, shutdown).await
 }

@@ -160,6 +160,10 @@ pub struct ServeArgs {
         value_name = "ADDRESS:PORT"
     )]
     pub listen: SocketAddr,
+    /// File with TLS, mTLS, users and headers of the HTTP server, in the format of Prometheus' exporters; see
+    /// docs/web-config.md. It and its certificates are read again when they change. The external metrics API has its own.
+    #[arg(long = "web.config.file", env = "CLOUDPULSE_SCALER_WEB_CONFIG_FILE", value_name = "FILE")]
+    pub web_config_file: Option<PathBuf>,
     /// Time from one decision of a rule to the next; the HPA's is 15s.
     #[arg(long, env = "CLOUDPULSE_SCALER_INTERVAL", default_value = "15s", value_name = "DURATION")]
     pub interval: PromDuration,

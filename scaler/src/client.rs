@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use cloudpulse_common::query;
 use cloudpulse_common::query::http_client;
 use cloudpulse_policy::policy::Pause;
 use reqwest::Method;
@@ -88,7 +89,7 @@ pub async fn scale(args: ScaleArgs) -> anyhow::Result<()> {
     let ScaleArgs { server, api_token_file, rule, replicas, force, hold } = args;
     let body = ScaleRequest { rule, replicas, force, hold: Some(hold) };
     let request = request(Method::POST, &server.url, "/api/v1/scale")?;
-    let answer: Value = serde_json::from_str(&write(request, &api_token_file, &body).await?)?;
+    let answer: Value = serde_json::from_str(&write(request, &server.url, &api_token_file, &body).await?)?;
     let ScaleRequest { rule, .. } = body;
     writeln!(
         std::io::stdout(),
@@ -107,7 +108,7 @@ pub async fn pause(args: PauseArgs) -> anyhow::Result<()> {
     let PauseArgs { server, api_token_file, rule, pause, duration, lift } = args;
     let answer = if lift {
         let request = request(Method::DELETE, &server.url, "/api/v1/pause")?.query(&[("rule", &rule)]);
-        send(request.bearer_auth(token(&api_token_file)?)).await?
+        send(with_token(request, &server.url, &api_token_file)?).await?
     } else {
         let pause = match pause {
             PauseWord::All => Pause::All,
@@ -116,7 +117,7 @@ pub async fn pause(args: PauseArgs) -> anyhow::Result<()> {
             PauseWord::None => Pause::None,
         };
         let body = PauseRequest { rule: rule.clone(), pause, duration };
-        write(request(Method::POST, &server.url, "/api/v1/pause")?, &api_token_file, &body).await?
+        write(request(Method::POST, &server.url, "/api/v1/pause")?, &server.url, &api_token_file, &body).await?
     };
     let answer: Value = serde_json::from_str(&answer)?;
     let kept = if lift || answer["persistent"] == true { "" } else { "; a restart of the scaler forgets it" };
@@ -129,13 +130,13 @@ fn request(method: Method, url: &str, path: &str) -> anyhow::Result<RequestBuild
     Ok(client.request(method, format!("{}{path}", url.trim_end_matches('/'))))
 }
 
-async fn write(request: RequestBuilder, token_file: &Path, body: &impl Serialize) -> anyhow::Result<String> {
-    send(request.bearer_auth(token(token_file)?).json(body)).await
+async fn write(request: RequestBuilder, url: &str, token_file: &Path, body: &impl Serialize) -> anyhow::Result<String> {
+    send(with_token(request, url, token_file)?.json(body)).await
 }
 
-fn token(file: &Path) -> anyhow::Result<String> {
+fn with_token(request: RequestBuilder, url: &str, file: &Path) -> anyhow::Result<RequestBuilder> {
     let token = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    Ok(token.trim().to_owned())
+    Ok(query::with_token(request, url, token.trim()))
 }
 
 /// Returns the body of the answer.

@@ -10,6 +10,7 @@ use cloudpulse_common::query::Client;
 use cloudpulse_common::server;
 use cloudpulse_common::server::Readiness;
 use cloudpulse_common::token::TokenFile;
+use cloudpulse_common::web_config::WebConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -48,6 +49,7 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
         access,
         kubernetes,
         listen,
+        web_config_file,
         interval,
         keep_decisions,
         reload_interval,
@@ -65,6 +67,7 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
         "--reload-interval {reload_interval} is too short; take at least 1s"
     );
     external.check()?;
+    let web = WebConfig::load_optional(web_config_file.as_deref())?;
     let rules = rule::load(&paths)?;
     let lease = kubernetes.lease()?;
     let needs_cluster =
@@ -119,7 +122,8 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
         metrics.clone(),
         shutdown.child_token(),
     ));
-    tracing::info!(%address, rules = applied.added, prometheus = client.url(), "listening");
+    let tls = web.as_ref().is_some_and(WebConfig::is_tls);
+    tracing::info!(%address, tls, rules = applied.added, prometheus = client.url(), "listening");
 
     let in_cluster = cluster.filter(|_| kubernetes.kubernetes).map(|cluster| {
         let parts = Parts {
@@ -137,7 +141,7 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
     let tokens = TokenFile::new(api_token_file);
     let api = Api { board, supervisor: Arc::clone(&supervisor), roster, controls, tokens };
     let router = server::base_router("scaler", readiness, page).merge(api::router(api));
-    let served = server::serve(listener, router, shutdown.clone()).await;
+    let served = server::serve_under(listener, web, router, shutdown.clone()).await;
 
     shutdown.cancel();
     background.close();

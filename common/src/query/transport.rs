@@ -155,6 +155,13 @@ pub fn http_client() -> reqwest::ClientBuilder {
     reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT)
 }
 
+/// Gives a request to `url` the token of a program of ours: as a bearer token, or beside the user and password that the URL
+/// has for a web config with users.
+pub fn with_token(request: reqwest::RequestBuilder, url: &str, token: &str) -> reqwest::RequestBuilder {
+    let has_user = reqwest::Url::parse(url).is_ok_and(|url| !url.username().is_empty() || url.password().is_some());
+    if has_user { request.header(crate::token::TOKEN_HEADER, token) } else { request.bearer_auth(token) }
+}
+
 fn build(config: &ClientConfig, timeout: Duration, material: &Material) -> anyhow::Result<reqwest::Client> {
     let mut headers = config.header_map();
     let TlsConfig { ca_file, cert_file, server_name, insecure_skip_verify, .. } =

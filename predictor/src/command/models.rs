@@ -149,7 +149,8 @@ async fn retrain(RetrainArgs { url, api_token_file, forecast }: &RetrainArgs) ->
         Some(name) if name.chars().all(is_name) => format!("?forecast={name}"),
         Some(name) => anyhow::bail!("{name:?} is no name of a forecast"),
     };
-    let request = client.post(format!("{address}{query}")).bearer_auth(token.trim());
+    let request = client.post(format!("{address}{query}"));
+    let request = cloudpulse_common::query::with_token(request, url, token.trim());
     let answer = request.send().await.with_context(|| format!("asking {address}"))?;
     let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
     anyhow::ensure!(status.is_success(), "{address} answers {status}: {text}");

@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use cloudpulse_common::exposition::{Format, Kind, Page};
 use cloudpulse_common::query::Client;
-use cloudpulse_common::server::{MetricsPage, Readiness, base_router, serve as serve_http};
+use cloudpulse_common::server::{MetricsPage, Readiness, base_router, serve_under};
 use cloudpulse_common::telemetry::write_build_info;
 use cloudpulse_common::token::TokenFile;
+use cloudpulse_common::web_config::WebConfig;
 use cloudpulse_forecast::ensemble::Ensemble;
 use cloudpulse_lstm::device::{self, Choice, Wanted};
 use tokio::net::TcpListener;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub fine_tuning_threads: usize,
     /// What they are computed on.
     pub device: Wanted,
+    /// TLS, users and headers of the HTTP server; plain HTTP for everybody where absent.
+    pub web: Option<WebConfig>,
 }
 
 /// Runs until `shutdown`.
@@ -56,7 +59,7 @@ pub async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Settings { clock, shard, state, tokens, fine_tuning_threads, device } = settings;
+    let Settings { clock, shard, state, tokens, fine_tuning_threads, device, web } = settings;
     // A GPU compiles its programs for this: seconds, in which nothing else may wait.
     let device = Arc::new(tokio::task::spawn_blocking(move || device::choose(device)).await??);
     if let Some(why) = &device.fallback {
@@ -78,6 +81,7 @@ pub async fn run(
     };
     tracing::info!(
         listen = %listener.local_addr()?,
+        tls = web.as_ref().is_some_and(WebConfig::is_tls),
         prometheus = %config.prometheus.url,
         forecasts = config.forecasts.len(),
         version = env!("CARGO_PKG_VERSION"),
@@ -123,7 +127,7 @@ pub async fn run(
         base_router("predictor", readiness, page(shared.board.clone(), clock, shard, Arc::clone(&device), metrics))
             .merge(remote_read::router(shared.board.clone(), clock))
             .merge(api::router(Api { tokens, requests: Arc::new(requests) }));
-    serve_http(listener, router, shutdown.clone()).await.context("serving HTTP")?;
+    serve_under(listener, web, router, shutdown.clone()).await.context("serving HTTP")?;
     shutdown.cancel();
     for task in loops {
         // A loop ends at the token; a panic in it was said where it happened.

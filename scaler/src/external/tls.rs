@@ -8,28 +8,16 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 
-use rustls::CertificateError;
-use rustls::DigitallySignedStruct;
-use rustls::DistinguishedName;
+use cloudpulse_common::tls::AnyCertificate;
+use cloudpulse_common::tls::BadPair;
+use cloudpulse_common::tls::certified_key;
 use rustls::Error;
 use rustls::ServerConfig;
-use rustls::SignatureScheme;
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::CryptoProvider;
-use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::crypto::ring;
-use rustls::crypto::verify_tls12_signature;
-use rustls::crypto::verify_tls13_signature;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::UnixTime;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::server::ClientHello;
 use rustls::server::ResolvesServerCert;
-use rustls::server::danger::ClientCertVerified;
-use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
-use webpki::EndEntityCert;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::prelude::X509Certificate;
 
@@ -40,37 +28,15 @@ pub struct Serving {
     not_after: i64,
 }
 
-/// Why a certificate and a key cannot serve.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BadServing {
-    /// The certificate is no PEM, or there is none.
-    #[error("the certificate cannot be read: {0}")]
-    Certificate(rustls::pki_types::pem::Error),
-    /// The certificate is no X.509.
-    #[error("the certificate is no X.509 certificate")]
-    X509,
-    /// The key is no PEM, or there is none.
-    #[error("the private key cannot be read: {0}")]
-    Key(rustls::pki_types::pem::Error),
-    /// The key is of a kind that is not known, or not that of the certificate.
-    #[error("certificate and private key do not go together: {0}")]
-    Pair(Error),
-}
-
 impl Serving {
     /// Reads a chain, the server's certificate first, and its key, both in PEM.
     ///
     /// # Errors
-    /// [`BadServing`].
-    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, BadServing> {
-        let chain: Vec<_> =
-            CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().map_err(BadServing::Certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(BadServing::Key)?;
-        let first = chain.first().ok_or(BadServing::Certificate(rustls::pki_types::pem::Error::NoItemsFound))?;
-        let not_after = not_after(first).ok_or(BadServing::X509)?;
-        let certified = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(BadServing::Pair)?;
-        Ok(Self { certified: Arc::new(certified), not_after })
+    /// [`BadPair`].
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, BadPair> {
+        let certified = certified_key(chain, key)?;
+        let not_after = certified.end_entity_cert().ok().and_then(not_after).ok_or(BadPair::X509)?;
+        Ok(Self { certified, not_after })
     }
 
     /// Returns the chain, the server's certificate first.
@@ -118,77 +84,21 @@ impl ResolvesServerCert for InForce {
 /// Never in practice: where the provider lacks the versions.
 pub fn server_config(in_force: InForce) -> Result<ServerConfig, Error> {
     let provider = Arc::new(ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_client_cert_verifier(Arc::new(AnyCertificate::new(&provider)))
+        .with_client_cert_verifier(Arc::new(AnyCertificate::new(false)))
         .with_cert_resolver(Arc::new(in_force));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
-}
-
-/// Takes any client certificate whose key the client has, and none as well.
-#[derive(Debug)]
-struct AnyCertificate {
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl AnyCertificate {
-    fn new(provider: &CryptoProvider) -> Self {
-        Self { algorithms: provider.signature_verification_algorithms }
-    }
-}
-
-impl ClientCertVerifier for AnyCertificate {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    /// None: a client with several certificates may show any.
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    /// Looks at the form alone; `Authority::verify` does the rest for each request.
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        match EndEntityCert::try_from(end_entity) {
-            Ok(_) => Ok(ClientCertVerified::assertion()),
-            Err(_) => Err(Error::InvalidCertificate(CertificateError::BadEncoding)),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use rustls::ClientConfig;
     use rustls::RootCertStore;
+    use rustls::pki_types::PrivateKeyDer;
     use rustls::pki_types::ServerName;
+    use rustls::pki_types::pem::PemObject as _;
     use tokio_rustls::TlsAcceptor;
     use tokio_rustls::TlsConnector;
 
@@ -285,9 +195,9 @@ mod tests {
         let (first, second) = (own.server(NAME), own.server(NAME));
         let certificate = Ca::to_pem(&first.0);
         let error = Serving::from_pem(certificate.as_bytes(), second.1.as_bytes()).unwrap_err();
-        assert!(matches!(error, BadServing::Pair(_)), "{error}");
-        assert!(matches!(Serving::from_pem(b"", second.1.as_bytes()), Err(BadServing::Certificate(_))));
-        assert!(matches!(Serving::from_pem(certificate.as_bytes(), b"x"), Err(BadServing::Key(_))));
+        assert!(matches!(error, BadPair::Pair(_)), "{error}");
+        assert!(matches!(Serving::from_pem(b"", second.1.as_bytes()), Err(BadPair::Certificate(_))));
+        assert!(matches!(Serving::from_pem(certificate.as_bytes(), b"x"), Err(BadPair::Key(_))));
         let shown = format!("{:?}", Serving::from_pem(certificate.as_bytes(), first.1.as_bytes()).unwrap());
         let secret: String = first.1.lines().nth(1).unwrap().chars().take(20).collect();
         assert!(!shown.contains(&secret) && !shown.contains("PRIVATE"), "{shown}");

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use cloudpulse_common::tls::BadPair;
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
 use rcgen::DistinguishedName;
@@ -23,7 +24,6 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::prelude::X509Certificate;
 use x509_parser::time::ASN1Time;
 
-use crate::external::tls::BadServing;
 use crate::external::tls::Serving;
 
 /// Certificates begin so much before they are made, for clocks that are late.
@@ -86,7 +86,7 @@ pub enum BadOwn {
     Make(#[from] rcgen::Error),
     /// What was made cannot be used.
     #[error("what was made cannot serve: {0}")]
-    Serving(#[from] BadServing),
+    Serving(#[from] BadPair),
 }
 
 /// The CAs, oldest first.
