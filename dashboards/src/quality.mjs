@@ -49,8 +49,8 @@ export default dashboard({
     [8, [
       [12, lines({
         title: 'Skill', noValue: 'Nothing was scored yet', unit: 'percentunit', max: 1, thresholds: steps('transparent', [0, 'red']), dashedThresholds: true, calcs: ['lastNotNull'],
-        description: '1 - error / error of the better of the last and yesterday\'s value. Above the line the forecast is worth having.',
-        queries: [query('avg by (forecast) (cloudpulse_forecast_skill_ratio{' + of + ',model="ensemble"})', '{{forecast}}')],
+        description: '1 - error / error of the better of the last and yesterday\'s value. Above the line the forecast is worth having. What is below -100 % is drawn there.',
+        queries: [query(`clamp_min(avg by (forecast) (cloudpulse_forecast_skill_ratio{${of},model="ensemble"}), -1)`, '{{forecast}}')],
       })],
       [12, lines({
         title: 'Coverage of the bands', noValue: 'Nothing was scored yet', unit: 'percentunit', max: 1, calcs: ['lastNotNull'], dashedThresholds: true,
