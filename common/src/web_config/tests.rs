@@ -438,12 +438,18 @@ async fn a_shutdown_closes_connections_with_tls_too() {
         let server = tokio::spawn(serve_under(listener, Some(web), Router::new(), shutdown.clone()));
         let mut stream = Client { alpn, ..Client::of(&folder) }.connect(port).await.unwrap();
         if alpn == ["h2"] {
-            stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
-            stream.read_u8().await.unwrap();
+            let (mut sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+            let connection = tokio::spawn(connection);
+            let request = Request::get("https://localhost/").body(Body::empty()).unwrap();
+            assert_eq!(sender.send_request(request).await.unwrap().status(), 404);
+            shutdown.cancel();
+            connection.await.unwrap().unwrap();
+        } else {
+            shutdown.cancel();
+            // Closed in whichever way: it may come before all that was sent is read.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
         }
-        shutdown.cancel();
-        // Closed in whichever way: it may come before all that was sent is read.
-        let _ = stream.read_to_end(&mut Vec::new()).await;
         server.await.unwrap().unwrap();
     }
 }
