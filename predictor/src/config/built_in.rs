@@ -68,3 +68,30 @@ pub fn built_in() -> Vec<ForecastConfig> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::duration_label;
+
+    /// An alert on a horizon that is not published never fires.
+    #[test]
+    fn the_shipped_alerts_ask_for_what_is_forecast() {
+        let rules = include_str!("../../../rules/prometheus/alerting.rules.yml");
+        let forecasts = built_in();
+        let asked: Vec<(&str, &str)> = rules
+            .split("cloudpulse_forecast{forecast=\"")
+            .skip(1)
+            .filter_map(|rest| {
+                let (name, rest) = rest.split_once("\",horizon=\"")?;
+                Some((name, rest.split_once('"')?.0)).filter(|(name, _)| !name.contains('\n'))
+            })
+            .collect();
+        assert_eq!(asked.len(), 4, "{asked:?}");
+        for (name, horizon) in asked {
+            let forecast = forecasts.iter().find(|forecast| forecast.name == name);
+            let published = forecast.is_some_and(|it| it.horizons.iter().any(|at| duration_label(*at) == horizon));
+            assert!(published, "{name} {horizon}");
+        }
+    }
+}
