@@ -96,7 +96,7 @@ async fn a_jump_that_a_queue_announces_is_forecast() {
         value(
             &page,
             &format!(
-                "cloudpulse_forecast{{forecast=\"{forecast}\",horizon=\"{horizon}\",model=\"{model}\",quantile=\"0.5\"}}"
+                "cloudpulse_forecast{{instance=\"\",job=\"\",forecast=\"{forecast}\",horizon=\"{horizon}\",model=\"{model}\",quantile=\"0.5\"}}"
             ),
         )
     };
