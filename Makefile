@@ -70,6 +70,7 @@ lint-fmt:
 	cargo fmt --all --check
 lint-clippy:
 	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+	cargo clippy -p cloudpulse-scaler --test kubernetes $(CARGO_FLAGS) -- -D warnings
 lint-doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps $(CARGO_FLAGS)
 lint-purity:
