@@ -40,7 +40,7 @@ demo=
 end_demo() {
   if [ -n "$demo" ] && kill -0 "$demo" 2>/dev/null; then
     kill -TERM "$demo" # it ends what it has started
-    wait "$demo" || true
+    wait "$demo" || say "the demonstration ended with $?; see target/dashboards/demo.log"
   fi
 }
 trap end_demo EXIT

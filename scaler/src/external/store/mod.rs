@@ -10,6 +10,7 @@
 //! What is unknown, stale, empty or no number is an error with its reason, never zero.
 
 mod answer;
+mod args;
 pub(crate) mod config;
 mod forecasts;
 mod name;
@@ -38,6 +39,7 @@ use tokio::time::Interval;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+pub use self::args::StoreArgs;
 pub use self::name::FORECAST_PREFIX;
 pub use self::name::LOAD_PREFIX;
 pub use self::name::RULE_PREFIX;
