@@ -299,10 +299,14 @@ async fn prometheus_scrapes_with_tls_a_user_and_a_certificate_and_not_without() 
         let target = targets.iter().find(|target| target["labels"]["job"] == job).unwrap();
         target["lastError"].as_str().unwrap().to_owned()
     };
-    for (job, said) in
-        [("no_user", "401"), ("wrong_user", "401"), ("stranger", "tls"), ("no_certificate", "tls"), ("no_ca", "x509")]
-    {
+    for (job, said) in [("no_user", "401"), ("wrong_user", "401"), ("no_ca", "x509")] {
         assert!(error(job).contains(said), "{job}: {}", error(job));
+    }
+    // A client of TLS 1.3 has said its request before it hears that its certificate is refused: now and then the closed
+    // connection is what it hears of first.
+    for job in ["stranger", "no_certificate"] {
+        let said = error(job);
+        assert!(["tls: ", "broken pipe", "connection reset"].iter().any(|words| said.contains(words)), "{job}: {said}");
     }
 
     // A rotation: all certificates are new, of a new CA, which is the only one that counts from now on.
