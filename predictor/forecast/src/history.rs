@@ -101,6 +101,11 @@ impl History {
         self.first
     }
 
+    /// Returns the oldest grid point of which something is kept, to the bucket; 0 before the first push.
+    pub const fn oldest(&self) -> i64 {
+        self.coarse_first * self.width
+    }
+
     /// Appends the value of the grid point after the newest one; of `at`, where there is none yet. A gap is NaN.
     pub fn push(&mut self, at: i64, value: f64) {
         let at = self.now().map_or(at, |now| now + 1);

@@ -15,7 +15,7 @@ use crate::series::steps;
 const MIN_CALIBRATION_ERRORS: usize = 40;
 /// A network says nothing of a series of which it was shown fewer values of the last day.
 const LEAST_VALUES: usize = 8;
-/// Models are clipped to the range that the series has shown, widened by this share of it.
+/// Models are clipped to the range that the series has shown, widened by this share of it at least.
 const RANGE_MARGIN: f64 = 0.1;
 
 impl Tracker {
@@ -34,7 +34,6 @@ impl Tracker {
             horizons.iter().enumerate().map(|(place, horizon)| self.asked(*horizon, models(place))).collect();
         let inputs = network::inputs(&self.history, &asked);
         let mixed = inputs.as_ref().map(|inputs| network.forecast(inputs));
-        let range = self.range();
         asked
             .into_iter()
             .enumerate()
@@ -43,7 +42,7 @@ impl Tracker {
                 let quantiles = mixed.map_or([f64::NAN; LEVELS.len()], |(inputs, mixed)| {
                     let mut quantiles = mixed[place].map(|output| inputs.value(place, output));
                     // The band goes with the median, but may reach beyond what was seen.
-                    let moved = self.clip(quantiles[MEDIAN], range) - quantiles[MEDIAN];
+                    let moved = self.clip(quantiles[MEDIAN], self.range(asked.horizon)) - quantiles[MEDIAN];
                     quantiles.iter_mut().for_each(|quantile| *quantile += moved);
                     quantiles
                 });
@@ -117,17 +116,20 @@ impl Tracker {
             memory.forecast(&self.history, horizons, own);
             rest = others;
         }
-        let range = self.range();
-        for value in &mut values {
-            *value = self.clip(*value, range);
+        let ranges: Vec<_> = horizons.iter().map(|horizon| self.range(*horizon)).collect();
+        for (value, range) in values.iter_mut().zip(ranges.iter().cycle()) {
+            *value = self.clip(*value, *range);
         }
         values
     }
 
-    /// What a model may say: what the series has shown, a margin added, not below 0 where it never was.
-    fn range(&self) -> Option<(f64, f64)> {
+    /// What a model may say: what the series has shown, a margin added, not below 0 where it never was. In a time that is a
+    /// longer share of the history the series may go further: a disk that has grown for half a day may grow half as much
+    /// again in the next six hours.
+    fn range(&self, horizon: usize) -> Option<(f64, f64)> {
         let (least, most) = self.history.range()?;
-        let margin = RANGE_MARGIN * (most - least);
+        let age = (self.history.now()? - self.history.oldest()).max(1);
+        let margin = (horizon as f64 / age as f64).clamp(RANGE_MARGIN, 1.0) * (most - least);
         let floor = if least >= 0.0 { (least - margin).max(0.0) } else { least - margin };
         Some((floor, most + margin))
     }
@@ -364,6 +366,22 @@ mod tests {
         assert!(right.iter().all(|entry| entry.combined.contains(&names)));
         let alone = forecast(Some(Says { median: 0.0, spread: 1.0 }), 600, Some("lstm"));
         assert!(alone.iter().all(|entry| entry.point == *entry.models.last().unwrap() && entry.combined == [names]));
+    }
+
+    /// A disk that fills: five days of it are known, and the next day is asked for.
+    #[test]
+    fn a_growth_may_leave_the_range_by_as_much_as_the_horizon_is_of_the_history() {
+        let ensemble = Ensemble::default();
+        let (day, slope) = (288, 0.000_25);
+        let model = ensemble.names().iter().position(|name| *name == "prophet");
+        let spec = Spec { step: 300, keep: KEEP_SECONDS, horizons: vec![day], model, ..Spec::default() };
+        let mut tracker = Tracker::new(&ensemble, spec, Schedule::REPLAY);
+        for at in 0..5 * day as i64 {
+            tracker.push(at, 0.3 + slope * at as f64);
+        }
+        let point = tracker.forecast(&[day], &[])[0].point;
+        let expected = 0.3 + slope * (6 * day - 1) as f64;
+        assert!((point - expected).abs() < 1e-6, "{point} {expected}");
     }
 
     #[test]
