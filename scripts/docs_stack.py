@@ -36,9 +36,9 @@ def free_port():
         return bound.getsockname()[1]
 
 
-def get(url, data=None, headers=None):
+def get(url, data=None, headers=None, method=None):
     """The body of the answer; raises OSError where there is none or it is no 2xx."""
-    request = urllib.request.Request(url, data=data, headers=headers or {})
+    request = urllib.request.Request(url, data=data, headers=headers or {}, method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=10) as answer:
         return answer.read().decode()
@@ -207,6 +207,12 @@ class Stack:
     def raise_alerts(self):
         alerts = json.dumps([{"labels": labels} for labels in ALERTS]).encode()
         get(self.url("alertmanager") + "/api/v2/alerts", alerts, {"Content-Type": "application/json"})
+
+    def lift_silences(self):
+        url = self.url("alertmanager") + "/api/v2/silence"
+        for silence in json.loads(get(url + "s")):
+            if silence["status"]["state"] == "active":
+                get(f"{url}/{silence['id']}", method="DELETE")
 
     def samples(self, query):
         address = f"{self.url('prometheus')}/api/v1/query?{urllib.parse.urlencode({'query': query})}"

@@ -37,10 +37,11 @@ ELSEWHERE = {
     "htpasswd": "asks for a password",
     "sed": "changes files of the repository",
     "node": "make dashboards runs it",
+    "jq": "is not on every machine",
 }
 # In runbooks, what is in capitals is a label of the alert or a name of the reader's.
-PLACEHOLDER = re.compile(r"(?<![$\w{\"'=~])\b[A-Z][A-Z_]{2,}\b(?!=)")
-NO_PLACEHOLDERS = {"POST", "GET", "PROMETHEUS"}
+PLACEHOLDER = re.compile(r"(?<![$\w{])\b[A-Z][A-Z_]+\b(?!-\d)")
+ABOUT_A_MACHINE = ("lsof", "ping", "ps ", "df ", "du ", "find ")
 MARK = re.compile(r"<!-- not (?:run|checked): (.+?) -->")
 FENCE = re.compile(r"^(\s*)```(\S*)\s*$")
 # What the examples call by their usual addresses.
@@ -137,6 +138,7 @@ class Test:
         shutil.copy(ROOT / "rules/scaling/web.yaml", self.work / "web.yaml")
         shutil.copy(self.stack.folder / "predictor.yml", self.work / "predictor.yml")
         shutil.copytree(self.stack.folder / "state", self.work / "state")
+        self.stack.lift_silences()
         for block in blocks(page):
             if block.language in ("sh", "console", "bash", "shell"):
                 self.shell(block)
@@ -176,9 +178,12 @@ class Test:
         if program:
             return f"{program[1]}: {ELSEWHERE[program[1]]}"
         if "runbooks" in block.page.parts:
-            bare = re.sub(r"'[^']*'", "''", command.split(" #")[0])
-            placeholder = next((it for it in PLACEHOLDER.findall(bare) if it not in NO_PLACEHOLDERS), None)
-            if placeholder or bare.startswith(("lsof", "ping", "ps ")):
+            text = command.split(" #")[0]
+            if text.startswith("cloudpulse-scaler check --prometheus"):
+                return "its findings, of rules whose load is not there, are what the runbook wants to see"
+            # A query may name a label's value in capitals: it is asked, and finds nothing.
+            bare = re.sub(r"'[^']*'", "''", text) if text.startswith("promtool query") else text
+            if PLACEHOLDER.search(bare) or text.startswith(ABOUT_A_MACHINE):
                 return "a runbook's command about the machine or the name that the alert is about"
         return None
 
@@ -275,8 +280,8 @@ class Test:
     # --- The reference, held to what the running programs show ---
 
     def reference(self):
-        """Each family of the three pages is in the reference, and has the labels that stand there."""
-        for name in ["exporter", "predictor", "scaler"]:
+        """Each family that predictor and scaler show is in the reference, with the labels that stand there."""
+        for name in ["predictor", "scaler"]:
             page = ROOT / f"docs/reference/metrics-{name}.md"
             rows = re.findall(r"(?m)^\| `(\w+)` \| (\w+) \| (.*?) \| ", page.read_text())
             known = {family: (kind, set(re.findall(r"`(\w+)`", labels))) for family, kind, labels in rows}
@@ -284,7 +289,7 @@ class Test:
             for family, kind, labels in families(get(f"{self.stack.url(name)}/metrics")):
                 if family not in known or known[family][0] != kind:
                     self.fail(block, 1, f"the program shows {family}, a {kind}; make references")
-                elif labels is not None and name != "exporter" and not known[family][1] <= labels:
+                elif labels is not None and not known[family][1] <= labels:
                     self.fail(block, 1, f"{family} has the labels {sorted(labels)} on the page of the program")
                 else:
                     self.checked += 1

@@ -165,9 +165,8 @@ fn type_of(schema: &Value) -> String {
         None => panic!("a field without a type: {schema}"),
     };
     // The definition has these as floating-point numbers; Display of a whole one has no point.
-    let bound = |key: &str, words: &str| {
-        schema[key].as_f64().map(|value| format!(" {words} {value}")).unwrap_or_default()
-    };
+    let bound =
+        |key: &str, words: &str| schema[key].as_f64().map(|value| format!(" {words} {value}")).unwrap_or_default();
     format!("{name}{}{}", bound("minimum", "from"), bound("maximum", "to"))
 }
 

@@ -21,7 +21,7 @@ const COLUMNS: &str = "100";
 /// When they differ, with the first line that does; or when the page cannot be read or written.
 pub fn hold(name: &str, text: &str) -> anyhow::Result<()> {
     let path = workspace_root().join("docs/reference").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if is_writing() {
         return std::fs::write(&path, text).with_context(|| path.display().to_string());
     }
     let page =
@@ -34,6 +34,11 @@ pub fn hold(name: &str, text: &str) -> anyhow::Result<()> {
         "{}:{line} is not what the program says; make references writes it anew\n  page:    {is}\n  program: {should}",
         path.display()
     )
+}
+
+/// Whether pages are written in place of being compared.
+pub fn is_writing() -> bool {
+    std::env::var_os("UPDATE_GOLDEN").is_some()
 }
 
 fn first_difference<'t>(page: &'t str, text: &'t str) -> (usize, &'t str, &'t str) {
@@ -138,12 +143,24 @@ fn label_names(text: &str) -> Vec<String> {
 
 /// Returns a table of families, sorted by name.
 pub fn metrics_table(families: &BTreeMap<String, Family>) -> String {
-    let mut table = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");
-    for (name, Family { kind, help, labels }) in families {
+    let head = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");
+    metrics_rows(families).into_values().fold(head, |table, row| table + &row + "\n")
+}
+
+/// Returns the rows of [`metrics_table`] by the families' names.
+pub fn metrics_rows(families: &BTreeMap<String, Family>) -> BTreeMap<String, String> {
+    let row = |(name, family): (&String, &Family)| {
+        let Family { kind, help, labels } = family;
         let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
-        let _ = writeln!(table, "| `{name}` | {kind} | {} | {} |", labels.join(", "), cell(help));
-    }
-    table
+        (name.clone(), format!("| `{name}` | {kind} | {} | {} |", labels.join(", "), cell(help)))
+    };
+    families.iter().map(row).collect()
+}
+
+/// Returns the rows of such a table in a page, by the families' names.
+pub fn rows_of_table(page: &str) -> BTreeMap<String, String> {
+    let name = |row: &str| Some(row.strip_prefix("| `")?.split_once('`')?.0.to_owned());
+    page.lines().filter_map(|row| Some((name(row)?, row.to_owned()))).collect()
 }
 
 /// Returns text that may stand in a cell of a table.
@@ -182,6 +199,8 @@ mod tests {
         let labels = |name: &str| families[name].labels.iter().cloned().collect::<Vec<_>>();
         assert_eq!((labels("a_total"), labels("b")), (vec!["x".to_owned(), "y".to_owned()], vec![]));
         assert_eq!((families["a_total"].kind.as_str(), families["b"].help.as_str()), ("counter", "Of b."));
-        assert!(metrics_table(&families).contains("| `a_total` | counter | `x`, `y` | Of a. |\n"));
+        let table = metrics_table(&families);
+        assert!(table.contains("| `a_total` | counter | `x`, `y` | Of a. |\n"));
+        assert_eq!(rows_of_table(&table), metrics_rows(&families));
     }
 }
