@@ -62,6 +62,22 @@ test-dashboards: dashboards ## Draw the dashboards in Chromium over a demonstrat
 	fi
 	scripts/test-dashboards.sh
 
+.PHONY: docs
+docs: ## Build the book into target/book, and check its links
+	scripts/setup.sh docs
+	target/tools/docs/bin/mdbook build docs
+	scripts/check-links.py
+
+.PHONY: test-docs
+test-docs: ## Run the commands of README.md and docs, and check their configurations and queries
+	scripts/setup.sh demo
+	cargo build $(CARGO_FLAGS) -p cloudpulse-exporter -p cloudpulse-predictor -p cloudpulse-scaler
+	scripts/test-docs.py
+
+.PHONY: references
+references: ## Write the pages of docs/reference that are made of the programs
+	UPDATE_GOLDEN=1 cargo test $(CARGO_FLAGS) -p cloudpulse-exporter -p cloudpulse-predictor -p cloudpulse-scaler --test reference
+
 .PHONY: lint
 lint: lint-fmt lint-clippy lint-doc lint-purity lint-shell ## Check format, lints, documentation, purity and shell scripts
 

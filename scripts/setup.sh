@@ -9,6 +9,7 @@
 #   scripts/setup.sh bench-lstm  PyTorch (in target/bench/torch)
 #   scripts/setup.sh kubernetes  prometheus, promtool, and what builds and starts a Kubernetes control plane: Go, openssl, Python
 #   scripts/setup.sh dashboards  the same as demo, and Chromium, curl, and Node with npm
+#   scripts/setup.sh docs     mdBook (in target/tools/docs)
 #   scripts/setup.sh gpu      Vulkan's loader and Mesa's drivers, of which one computes on the CPU
 #
 # As root, or with sudo that asks no password, it installs what is missing from Debian's packages. Debian's packages start
@@ -49,6 +50,10 @@ find_missing() {
   for set in "$@"; do
     if [ "$set" = bench-lstm ]; then
       need_venv target/bench/torch bench/requirements-torch.txt
+      continue
+    fi
+    if [ "$set" = docs ]; then
+      need_venv target/tools/docs scripts/requirements-docs.txt
       continue
     fi
     if [ "$set" = gpu ]; then
@@ -308,7 +313,7 @@ if [ $# -eq 0 ]; then
 fi
 for set in "$@"; do
   case $set in
-    rules | demo | test | dashboards | bench | bench-lstm | kubernetes | gpu) ;;
+    rules | demo | test | dashboards | docs | bench | bench-lstm | kubernetes | gpu) ;;
     -h | --help)
       usage
       exit
@@ -337,6 +342,7 @@ fi
 for set in "$@"; do
   case $set in
     demo | dashboards) note_docker ;;
+    docs) install_venv target/tools/docs scripts/requirements-docs.txt || exit 1 ;;
     test)
       install_compose || exit 1
       install_victoriametrics

@@ -92,6 +92,21 @@ impl<'de> serde::Deserialize<'de> for PromDuration {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for PromDuration {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "duration".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "format": "duration", "pattern": "^([0-9]+(ms|[smhdwy]))+$|^0$"})
+    }
+}
+
 #[cfg(feature = "config")]
 impl serde::Serialize for PromDuration {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -2,8 +2,10 @@
 //!
 //! There is no registry here: a page is written at each scrape from what is there, so that what has vanished is not on it.
 
+mod described;
 mod encode;
 
+pub use described::Described;
 use prometheus::proto::MetricType;
 
 use encode::{escape, write_bound, write_integer, write_labels, write_number, write_value};

@@ -1,7 +1,7 @@
 //! What two CloudPulse programs share, and nothing else.
 //!
 //! Two reasons to be in here: a name or format that crosses a process boundary (`names`, `exposition`, `query`,
-//! `duration`, `config`, `csv`), and what every program or command needs (`telemetry`, `server`, `web_config`,
+//! `duration`, `config`, `csv`), and what every program or command needs (`original`, `telemetry`, `server`, `web_config`,
 //! `tls`, `shutdown`, `token`, `plot`).
 //! Nothing in here knows of collectors, models or replicas.
 
@@ -12,6 +12,7 @@ pub mod csv;
 pub mod duration;
 pub mod exposition;
 pub mod names;
+pub mod original;
 #[cfg(feature = "plot")]
 pub mod plot;
 #[cfg(feature = "query")]

@@ -24,7 +24,7 @@ use anyhow::Context as _;
 use axum::Router;
 use cloudpulse_common::server::{Readiness, serve, serve_under};
 use cloudpulse_common::web_config::WebConfig;
-use cloudpulse_common::{shutdown, telemetry};
+use cloudpulse_common::{original, shutdown, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +74,7 @@ fn run_with(
     tls: bool,
     serve: impl AsyncFnOnce(TcpListener, Router, CancellationToken) -> std::io::Result<()>,
 ) -> anyhow::Result<()> {
+    original::warn(&original::EXPORTER);
     // One thread: a scrape is a fraction of a millisecond of work, and a second one would only cost memory.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

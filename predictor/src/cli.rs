@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use cloudpulse_common::duration::PromDuration;
+use cloudpulse_common::original;
 use cloudpulse_common::telemetry::{self, LogArgs};
 use cloudpulse_common::token::TokenFile;
 use cloudpulse_common::web_config::WebConfig;
@@ -158,6 +159,7 @@ fn run(command: Command) -> anyhow::Result<()> {
 }
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    original::warn(&original::PREDICTOR);
     let shard = args.shard()?;
     let ServeArgs {
         config,

@@ -6,6 +6,7 @@ use std::path::Path;
 use cloudpulse_common::config::{Finding, Findings, parse, read};
 use cloudpulse_common::duration::PromDuration;
 use cloudpulse_common::query::ClientConfig;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 mod built_in;
@@ -24,11 +25,14 @@ pub use regressor::Regressor;
 pub use unusual::Outliers;
 
 /// The file as it is written.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct File {
+    /// Where Prometheus, or what speaks its API, is and how to be let in.
     prometheus: Option<ClientConfig>,
+    /// Whether node CPU, memory, network, load and disk are forecast too; where absent, only if there are no forecasts.
     defaults: Option<bool>,
+    /// What is forecast.
     forecasts: Vec<ForecastShape>,
 }
 
@@ -117,6 +121,12 @@ impl Check<'_> {
     fn add(&mut self, path: &str, message: impl Into<String>) {
         self.findings.push(Finding { file: self.file.to_owned(), path: path.to_owned(), message: message.into() });
     }
+}
+
+/// Returns the JSON schema of the file, with a description of each field.
+pub fn schema() -> schemars::Schema {
+    let settings = schemars::generate::SchemaSettings::default().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<File>()
 }
 
 /// Returns seconds as Prometheus writes a duration.

@@ -1,6 +1,11 @@
 //! Everything that the predictor says of itself.
 
+use cloudpulse_common::exposition::Described;
+use prometheus::core::Collector;
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+/// What stands before each of their names, with an underscore.
+pub const PREFIX: &str = "cloudpulse_predictor";
 
 /// The self-metrics; clones share one state.
 #[derive(Debug, Clone)]
@@ -63,7 +68,7 @@ impl Metrics {
     /// # Errors
     /// When a name is taken or no name, which a test rules out.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new_custom(Some("cloudpulse_predictor".to_owned()), None)?;
+        let registry = Registry::new_custom(Some(PREFIX.to_owned()), None)?;
         let forecast = ["forecast"];
         let buckets = prometheus::exponential_buckets(0.001, 4.0, 9)?;
         let seconds = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(buckets.clone());
@@ -173,36 +178,44 @@ impl Metrics {
             ))?,
             registry,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 24] = [
-            Box::new(metrics.forecast_info.clone()),
-            Box::new(metrics.queries.clone()),
-            Box::new(metrics.query_errors.clone()),
-            Box::new(metrics.query_seconds.clone()),
-            Box::new(metrics.forecast_seconds.clone()),
-            Box::new(metrics.series.clone()),
-            Box::new(metrics.series_dropped.clone()),
-            Box::new(metrics.regressor_left_out.clone()),
-            Box::new(metrics.regressor_ahead.clone()),
-            Box::new(metrics.series_bytes.clone()),
-            Box::new(metrics.skipped_fits.clone()),
-            Box::new(metrics.last_success.clone()),
-            Box::new(metrics.state_written.clone()),
-            Box::new(metrics.state_bytes.clone()),
-            Box::new(metrics.state_errors.clone()),
-            Box::new(metrics.state_restored.clone()),
-            Box::new(metrics.state_damaged.clone()),
-            Box::new(metrics.fine_tunings.clone()),
-            Box::new(metrics.fine_tuning_seconds.clone()),
-            Box::new(metrics.network_made.clone()),
-            Box::new(metrics.network_loss.clone()),
-            Box::new(metrics.network_weight.clone()),
-            Box::new(metrics.started.clone()),
-            Box::new(metrics.remote_read_seconds.clone()),
-        ];
-        for collector in all {
+        for collector in metrics.collectors() {
             metrics.registry.register(collector)?;
         }
         Ok(metrics)
+    }
+
+    /// Returns what they can show, whether or not it has samples now; on the page, [`PREFIX`] stands before each name.
+    pub fn described(&self) -> Vec<Described> {
+        Described::of(&self.collectors())
+    }
+
+    fn collectors(&self) -> [Box<dyn Collector>; 24] {
+        [
+            Box::new(self.forecast_info.clone()),
+            Box::new(self.queries.clone()),
+            Box::new(self.query_errors.clone()),
+            Box::new(self.query_seconds.clone()),
+            Box::new(self.forecast_seconds.clone()),
+            Box::new(self.series.clone()),
+            Box::new(self.series_dropped.clone()),
+            Box::new(self.regressor_left_out.clone()),
+            Box::new(self.regressor_ahead.clone()),
+            Box::new(self.series_bytes.clone()),
+            Box::new(self.skipped_fits.clone()),
+            Box::new(self.last_success.clone()),
+            Box::new(self.state_written.clone()),
+            Box::new(self.state_bytes.clone()),
+            Box::new(self.state_errors.clone()),
+            Box::new(self.state_restored.clone()),
+            Box::new(self.state_damaged.clone()),
+            Box::new(self.fine_tunings.clone()),
+            Box::new(self.fine_tuning_seconds.clone()),
+            Box::new(self.network_made.clone()),
+            Box::new(self.network_loss.clone()),
+            Box::new(self.network_weight.clone()),
+            Box::new(self.started.clone()),
+            Box::new(self.remote_read_seconds.clone()),
+        ]
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use cloudpulse_common::exposition::Described;
 use cloudpulse_common::exposition::Format;
 use cloudpulse_common::exposition::Kind;
 use cloudpulse_common::exposition::Page;
@@ -17,7 +18,7 @@ use prometheus::IntCounterVec;
 use prometheus::IntGauge;
 use prometheus::Opts;
 use prometheus::Registry;
-use prometheus::core::Collector as _;
+use prometheus::core::Collector;
 
 use crate::board::Board;
 use crate::board::Entry;
@@ -108,6 +109,12 @@ impl Metrics {
             turn_seconds,
             leadership,
         })
+    }
+
+    /// Returns what it counts, whether or not anything was counted yet.
+    pub fn described(&self) -> Vec<Described> {
+        let counters = [&self.decisions, &self.scale_events, &self.errors, &self.by_hand];
+        Described::of(&counters.map(|counter| Box::new(counter.clone()) as Box<dyn Collector>))
     }
 
     /// Adds what other parts of the program count to the page.

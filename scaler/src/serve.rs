@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 use cloudpulse_common::exposition::Format;
+use cloudpulse_common::original;
 use cloudpulse_common::query::Client;
 use cloudpulse_common::server;
 use cloudpulse_common::server::Readiness;
@@ -58,6 +59,7 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
         external,
         store,
     } = args;
+    original::warn(&original::SCALER);
     anyhow::ensure!(
         interval.0 >= Duration::from_millis(100),
         "--interval {interval} is too short; take at least 100ms"

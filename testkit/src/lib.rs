@@ -11,4 +11,5 @@ pub mod kubernetes;
 pub mod net;
 pub mod process;
 pub mod prometheus;
+pub mod reference;
 pub mod victoriametrics;

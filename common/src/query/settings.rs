@@ -15,6 +15,7 @@ const MAX_RETRIES: u32 = 10;
 /// Where Prometheus, or what speaks its API, is and how to be let in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "config", derive(serde::Deserialize))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "config", serde(deny_unknown_fields, default))]
 pub struct ClientConfig {
     /// Base URL, such as `http://127.0.0.1:9090`.
@@ -42,6 +43,7 @@ pub struct ClientConfig {
 /// Basic authentication.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "config", derive(serde::Deserialize))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "config", serde(deny_unknown_fields))]
 pub struct BasicAuth {
     /// User name.
@@ -53,6 +55,7 @@ pub struct BasicAuth {
 /// TLS of a client. The files hold PEM, are looked at for each request, and taken anew when they have changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "config", derive(serde::Deserialize))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "config", serde(deny_unknown_fields, default))]
 pub struct TlsConfig {
     /// Certificates of the authorities to trust, in place of the system's.

@@ -55,7 +55,7 @@ pub struct ShowArgs {
 #[derive(Debug, clap::Args)]
 pub struct RetrainArgs {
     /// Base URL of the predictor.
-    #[arg(long, default_value = "http://127.0.0.1:9101", value_name = "URL")]
+    #[arg(long, env = "CLOUDPULSE_PREDICTOR_URL", default_value = "http://127.0.0.1:9101", value_name = "URL")]
     url: String,
     /// File with its API token.
     #[arg(long, env = "CLOUDPULSE_PREDICTOR_API_TOKEN_FILE", value_name = "FILE")]

@@ -6,60 +6,93 @@ use cloudpulse_common::duration::PromDuration;
 use cloudpulse_forecast::ensemble::Bounds;
 use cloudpulse_forecast::known::Known;
 use cloudpulse_forecast::peak::PEAK_QUANTILES;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Check;
+use super::duration_label;
 use super::known::{HolidayShape, check_holidays};
 use super::lstm::{Lstm, LstmShape, check_lstm};
 use super::regressor::{Regressor, RegressorShape, check_regressors};
 use super::unusual::{AnomalyShape, OutlierShape, Outliers, check_anomaly, check_outliers};
 
-#[derive(Debug, Clone, Default, Deserialize)]
+/// One forecast.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ForecastShape {
+    /// Unique name, of letters, digits and `-_.:/`; label `forecast` of all its series.
     pub(super) name: String,
+    /// PromQL of the series to forecast; any number of series.
     query: String,
+    /// Distance of samples.
     #[serde(default)]
+    #[schemars(extend("default" = duration_label(DEFAULT_STEP)))]
     step: Option<PromDuration>,
+    /// Length of the history, which is read once at the start; at most 400,000 steps.
     #[serde(default)]
+    #[schemars(extend("default" = duration_label(DEFAULT_HISTORY)))]
     history: Option<PromDuration>,
+    /// Time between forecasts; the step where absent, but not below 15s.
     #[serde(default)]
     interval: Option<PromDuration>,
+    /// How far ahead; multiples of the step, at most 5,760 steps. Where absent, those of the default, rounded up to a step.
     #[serde(default)]
+    #[schemars(extend("default" = DEFAULT_HORIZONS.map(duration_label)))]
     horizons: Option<Vec<PromDuration>>,
+    /// Quantiles that are published, between 0 and 1.
     #[serde(default)]
+    #[schemars(extend("default" = DEFAULT_QUANTILES))]
     quantiles: Option<Vec<f64>>,
+    /// Times until which the highest value is forecast, for scaling; as horizons.
     #[serde(default)]
+    #[schemars(extend("default" = DEFAULT_PEAK_HORIZONS.map(duration_label)))]
     peak_horizons: Option<Vec<PromDuration>>,
+    /// Quantiles of the highest value that are published; a scaling rule needs them all.
     #[serde(default)]
+    #[schemars(extend("default" = PEAK_QUANTILES))]
     peak_quantiles: Option<Vec<f64>>,
+    /// Values that the series can take; forecasts keep to them.
     #[serde(default)]
     bounds: Option<BoundsShape>,
+    /// Whether each model's forecast is published beside the combination, with its skill.
     #[serde(default)]
     publish_models: bool,
+    /// Series beyond this number are left out, and `cloudpulse_predictor_series_dropped` says so.
     #[serde(default)]
+    #[schemars(extend("default" = DEFAULT_MAX_SERIES))]
     max_series: Option<usize>,
+    /// Limit of the series: each time that it is passed is counted, by whether a forecast had said so.
     #[serde(default)]
     breach_above: Option<f64>,
+    /// What counts as an alarm.
     #[serde(default)]
     anomaly: AnomalyShape,
+    /// Compares the series of a group with each other; off where absent.
     #[serde(default)]
     outliers: Option<OutlierShape>,
+    /// Days on which the load is another; the model `prophet` learns by how much.
     #[serde(default)]
     holidays: Vec<HolidayShape>,
+    /// Quantities that the load follows, at most 8; the model `prophet` learns by how much.
     #[serde(default)]
     regressors: Vec<RegressorShape>,
+    /// IANA time zone of the holidays, such as Europe/Berlin.
     #[serde(default)]
+    #[schemars(extend("default" = "UTC"))]
     time_zone: Option<String>,
+    /// The network that mixes the models.
     #[serde(default)]
     lstm: LstmShape,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+/// Values that the series can take; open where absent.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct BoundsShape {
+    /// Smallest value.
     #[serde(default)]
     lower: Option<f64>,
+    /// Largest value.
     #[serde(default)]
     upper: Option<f64>,
 }

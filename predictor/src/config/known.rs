@@ -6,6 +6,7 @@ use cloudpulse_forecast::known::{Event, Known};
 use jiff::ToSpan as _;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Check;
@@ -13,10 +14,13 @@ use super::Check;
 /// Days before and after a holiday that may have an effect of their own.
 const MAX_WINDOW: i32 = 31;
 
-#[derive(Debug, Clone, Deserialize)]
+/// A holiday.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HolidayShape {
+    /// Unique name.
     name: String,
+    /// Days such as 2026-12-24, past ones to learn from and future ones.
     dates: Vec<String>,
     /// Days from the holiday back to the first one that it changes, 0 or below, as Prophet has it.
     #[serde(default)]

@@ -1,6 +1,7 @@
 //! The network that mixes the models: as written in; what is done with it, and findings, out.
 
 use cloudpulse_common::duration::PromDuration;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Check;
@@ -10,16 +11,25 @@ const LEAST_INTERVAL_SECONDS: i64 = 600;
 const DEFAULT_SERIES: usize = 100;
 const MAX_SERIES: usize = 2000;
 
-#[derive(Debug, Clone, Default, Deserialize)]
+/// The network that mixes the models.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LstmShape {
+    /// Whether it mixes the models at all.
     #[serde(default)]
+    #[schemars(extend("default" = true))]
     enabled: Option<bool>,
+    /// Whether it learns on from the forecast's own series while serving.
     #[serde(default)]
+    #[schemars(extend("default" = true))]
     fine_tune: Option<bool>,
+    /// How often; at least 10m.
     #[serde(default)]
+    #[schemars(extend("default" = super::duration_label(DEFAULT_INTERVAL_SECONDS)))]
     fine_tune_interval: Option<PromDuration>,
+    /// From how many series at most, 1 to 2,000.
     #[serde(default)]
+    #[schemars(extend("default" = DEFAULT_SERIES))]
     fine_tune_series: Option<usize>,
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use cloudpulse_forecast::known::Known;
 use cloudpulse_forecast::prophet::plan::SeasonalityMode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Check;
@@ -11,12 +12,17 @@ use super::Check;
 /// Each is a query of its own, and a column of every fit.
 const MAX_REGRESSORS: usize = 8;
 
-#[derive(Debug, Clone, Deserialize)]
+/// A quantity that the load follows.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RegressorShape {
+    /// Unique name, in the log and in metrics.
     name: String,
+    /// PromQL that returns one series, for future times too.
     query: String,
+    /// `additive`, or `multiplicative`: a unit of it scales the trend.
     #[serde(default)]
+    #[schemars(extend("default" = "additive"))]
     mode: Option<String>,
 }
 

@@ -3,6 +3,7 @@
 use cloudpulse_common::duration::PromDuration;
 use cloudpulse_forecast::anomaly;
 use cloudpulse_forecast::anomaly::outlier::{self, Method};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Check;
@@ -12,24 +13,39 @@ const OUTLIER_WINDOW: f64 = 3600.0;
 /// A longer comparison costs more than it tells.
 const MAX_OUTLIER_STEPS: i64 = 1000;
 
-#[derive(Debug, Clone, Default, Deserialize)]
+/// What counts as an alarm.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct AnomalyShape {
+    /// Score above which a value raises an alarm.
+    #[schemars(extend("default" = anomaly::Options::default().threshold))]
     threshold: Option<f64>,
+    /// Deviations from the expectation that never count, in the unit of the series.
+    #[schemars(extend("default" = anomaly::Options::default().min_deviation))]
     min_deviation: Option<f64>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+/// How the series of a group are compared with each other.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OutlierShape {
+    /// Labels that the series of a group share, such as the job.
     by: Vec<String>,
+    /// Time over which they are compared; at most 1,000 steps.
     #[serde(default)]
+    #[schemars(extend("default" = super::duration_label(OUTLIER_WINDOW as i64)))]
     window: Option<PromDuration>,
+    /// `dbscan` or `mad`.
     #[serde(default)]
+    #[schemars(with = "String", extend("default" = Method::default()))]
     method: Method,
+    /// Between 0 and 1; larger finds more.
     #[serde(default)]
+    #[schemars(extend("default" = outlier::Options::default().sensitivity))]
     sensitivity: Option<f64>,
+    /// Differences from the group that never count, in the unit of the series.
     #[serde(default)]
+    #[schemars(extend("default" = outlier::Options::default().min_deviation))]
     min_deviation: Option<f64>,
 }
 

@@ -28,6 +28,7 @@ use std::sync::RwLock;
 use std::time::Duration;
 
 use cloudpulse_common::config::Findings;
+use cloudpulse_common::exposition::Described;
 use cloudpulse_common::query::Client;
 use cloudpulse_common::query::QueryError;
 use cloudpulse_policy::time::Timestamp;
@@ -113,6 +114,14 @@ pub enum StoreError {
     /// Two metrics of its own have one name.
     #[error("the store's own metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
+}
+
+/// Returns what a store counts of itself, whether or not anything was counted yet.
+///
+/// # Errors
+/// Never in practice: when two metrics have one name.
+pub fn described() -> Result<Vec<Described>, prometheus::Error> {
+    Ok(Tally::new()?.described())
 }
 
 impl Store {

@@ -1,5 +1,6 @@
 //! What the store counts of itself, for the metrics page.
 
+use cloudpulse_common::exposition::Described;
 use cloudpulse_common::query::QueryError;
 use cloudpulse_policy::time::Timestamp;
 use prometheus::GaugeVec;
@@ -70,6 +71,15 @@ impl Tally {
             queries.with_label_values(&[kind.name(), "success"]);
         }
         Ok(Self { registry, queries, last_success, series })
+    }
+
+    /// Returns what it counts, whether or not anything was counted yet.
+    pub(super) fn described(&self) -> Vec<Described> {
+        Described::of(&[
+            Box::new(self.queries.clone()),
+            Box::new(self.last_success.clone()),
+            Box::new(self.series.clone()),
+        ])
     }
 
     /// Counts a query by the number of its series, or its error.
