@@ -26,10 +26,19 @@ pub fn write(command: &Command, folder: &Path) -> anyhow::Result<()> {
             .with_context(|| format!("writing into {}", folder.display()))?;
         if shell == Shell::Bash {
             // bash-completion looks for a file of the program's own name.
-            std::fs::rename(&file, folder.join(&name)).with_context(|| format!("renaming {}", file.display()))?;
+            let own = folder.join(&name);
+            std::fs::rename(&file, &own).with_context(|| format!("renaming {}", file.display()))?;
+            let script = std::fs::read_to_string(&own).with_context(|| format!("reading {}", own.display()))?;
+            std::fs::write(&own, mend_bash(&script, &name)).with_context(|| format!("writing {}", own.display()))?;
         }
     }
     Ok(())
+}
+
+/// clap_complete 4.6.11 writes the hyphen of a program's name in two ways, so that no branch of a subcommand is ever taken
+/// (<https://github.com/clap-rs/clap/issues/6421>).
+fn mend_bash(script: &str, name: &str) -> String {
+    script.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"))
 }
 
 fn create(folder: &Path) -> anyhow::Result<std::path::PathBuf> {
