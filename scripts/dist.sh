@@ -7,6 +7,7 @@
 # archives are in order and have the time of the commit, and no path of the machine gets into a program.
 #
 #   DIST_OUT      folder that the files go to (target/dist)
+#   DIST_TOOL     cloudpulse-dist, where it is built already
 #   CARGO_FLAGS   further flags for cargo
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -51,6 +52,12 @@ mkdir -p "$out"
 mkdir "$work/tree"
 git ls-files -z | tar --create --null --files-from - | tar --extract --directory "$work/tree"
 
+tool=${DIST_TOOL-}
+if [ -z "$tool" ]; then
+  cargo build --quiet --locked "${flags[@]}" --package cloudpulse-dist
+  tool=$CARGO_TARGET_DIR/debug/cloudpulse-dist
+fi
+
 build() { # PACKAGE: by itself, so that no feature of another program is in it
   local remap="--remap-path-prefix=$CARGO_TARGET_DIR=/target --remap-path-prefix=$PWD=/cloudpulse --remap-path-prefix=$cargo_home=/cargo"
   # The C of ring and mimalloc, too.
@@ -67,12 +74,12 @@ for program in "${programs[@]}"; do
   folder=$work/$name
   mkdir -p "$folder/systemd" "$folder/licenses"
   install -m 755 "$CARGO_TARGET_DIR/$target/release/$package" "$folder/"
-  cargo run --quiet --locked "${flags[@]}" --package cloudpulse-dist -- usage "$package" "$folder"
+  "$tool" usage "$package" "$folder"
   install -m 644 "dist/systemd/$package.service" "$folder/systemd/"
   install -m 644 README.md CHANGELOG.md "$folder/"
   install -m 644 LICENSE-MIT LICENSE-APACHE "$folder/licenses/"
   install -m 644 /usr/share/doc/libc6-dev/copyright "$folder/licenses/glibc.txt"
-  cargo run --quiet --locked "${flags[@]}" --package cloudpulse-dist -- licences "$package" "$folder/licenses/third-party.txt"
+  "$tool" licences "$package" "$folder/licenses/third-party.txt"
   case $program in
     exporter)
       install -m 755 "$CARGO_TARGET_DIR/$target/release/cloudpulse-exporter-web" "$folder/"
@@ -93,7 +100,7 @@ END
 
   cargo cyclonedx --quiet --manifest-path "$work/tree/$program/Cargo.toml" --describe crate --format json \
     --spec-version 1.5 --target "$target"
-  cargo run --quiet --locked "${flags[@]}" --package cloudpulse-dist -- sbom "$package" "$work/tree/$program/$package.cdx.json" \
+  "$tool" sbom "$package" "$work/tree/$program/$package.cdx.json" \
     --folder "$work/tree" --rust "$(cut -d' ' -f2 <<<"$rust")" --glibc "$glibc" "$out/$name.cdx.json"
 done
 
