@@ -54,7 +54,7 @@ pub fn of_program(
     dependencies.retain(|each| kept.contains(&of(each, "ref")));
     for each in dependencies.iter_mut() {
         let is_program = each["ref"] == own["bom-ref"];
-        if let Some(on) = each["dependsOn"].as_array_mut() {
+        if let Some(on) = each.get_mut("dependsOn").and_then(Value::as_array_mut) {
             on.retain(|each| each.as_str().is_some_and(|each| kept.contains(each)));
             if is_program {
                 on.extend(on_all.iter().cloned());
@@ -91,6 +91,7 @@ mod tests {
       ],
       "dependencies": [
         {"ref": "path+file:///home/me/x#x@0.1.0", "dependsOn": ["r#a@1.0.0", "r#a@2.0.0"]},
+        {"ref": "r#a@1.0.0"},
         {"ref": "r#a@2.0.0"}
       ]
     }"#;
@@ -106,7 +107,10 @@ mod tests {
         let bom = cut(&[("x", "0.1.0"), ("a", "1.0.0")]).unwrap();
         let names: Vec<_> = bom["components"].as_array().unwrap().iter().map(|each| &each["bom-ref"]).collect();
         assert_eq!(names, ["r#a@1.0.0", "rust-std", "glibc"]);
-        let expected = json!([{"ref": "path+file:///x#x@0.1.0", "dependsOn": ["r#a@1.0.0", "rust-std", "glibc"]}]);
+        let expected = json!([
+            {"ref": "path+file:///x#x@0.1.0", "dependsOn": ["r#a@1.0.0", "rust-std", "glibc"]},
+            {"ref": "r#a@1.0.0"}
+        ]);
         assert_eq!(bom["dependencies"], expected);
     }
 
