@@ -12,6 +12,9 @@ use crate::tree;
 /// How the names of files with licences begin, in capitals.
 const NAMES: [&str; 6] = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"];
 
+/// Endings of files that are no texts, whatever their names begin with.
+const CODE: [&str; 6] = ["rs", "c", "h", "toml", "json", "py"];
+
 /// A crate that others wrote.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Crate {
@@ -102,18 +105,29 @@ pub fn render(program: &str, crates: &[Crate]) -> String {
     out
 }
 
+/// Looks into all folders: C code that a crate brings has its licence beside it.
 fn texts(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let mut texts = BTreeMap::new();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let is_licence = NAMES.iter().any(|begin| name.to_uppercase().starts_with(begin));
-        if is_licence && entry.file_type()?.is_file() {
-            let text = String::from_utf8_lossy(&std::fs::read(entry.path())?).replace("\r\n", "\n");
-            texts.insert(name, format!("{}\n", text.trim_end()));
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if is_licence(&path) {
+                let text = String::from_utf8_lossy(&std::fs::read(&path)?).replace("\r\n", "\n");
+                let name = path.strip_prefix(folder).unwrap_or(&path).display().to_string();
+                texts.insert(name, format!("{}\n", text.trim_end()));
+            }
         }
     }
     Ok(texts)
+}
+
+fn is_licence(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy().to_uppercase();
+    let is_code = file.extension().is_some_and(|ending| CODE.iter().any(|code| ending.eq_ignore_ascii_case(code)));
+    NAMES.iter().any(|begin| name.starts_with(begin)) && !is_code
 }
 
 #[cfg(test)]
@@ -127,6 +141,19 @@ mod tests {
             license: "MIT".to_owned(),
             authors: vec!["Ann".to_owned()],
             texts: texts.iter().map(|text| ((*text).to_owned(), format!("{text}\n"))).collect(),
+        }
+    }
+
+    #[test]
+    fn licences_are_known_by_the_names_of_their_files() {
+        for (file, expected) in [
+            ("LICENSE", true),
+            ("License-MIT.md", true),
+            ("c_src/COPYING.txt", true),
+            ("src/license.rs", false),
+            ("README.md", false),
+        ] {
+            assert_eq!(is_licence(Path::new(file)), expected, "{file}");
         }
     }
 
