@@ -98,6 +98,18 @@ lint-shell:
 	  echo "SKIPPED: shellcheck is not installed (Debian: shellcheck); the shell scripts are unchecked" >&2; \
 	fi
 
+.PHONY: deny
+deny: ## Check licences, sources, duplicates and known vulnerabilities of all crates
+	scripts/deny.sh
+
+.PHONY: dist
+dist: ## Make the archives of a release, their bills of materials and checksums, in target/dist; PROGRAMS="exporter ..."
+	scripts/dist.sh $(PROGRAMS)
+
+.PHONY: dist-check
+dist-check: ## Make them twice, in two places, and compare: the same bytes?; PROGRAMS="exporter ..."
+	scripts/dist-check.sh $(PROGRAMS)
+
 .PHONY: fmt
 fmt: ## Format the Rust code
 	cargo fmt --all

