@@ -218,6 +218,8 @@ def rights(things):
     for thing in things:
         if thing["kind"] in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"):
             parts = {part: thing[part] for part in ("rules", "roleRef", "subjects", "aggregationRule") if part in thing}
+            if "aggregationRule" in parts:
+                parts.pop("rules", None)  # Kubernetes' own
             joins = thing["metadata"].get("labels", {}).get("cloudpulse.io/aggregate-to-scaler")
             found[identity(thing)] = parts | {"joins": joins}
     return found
