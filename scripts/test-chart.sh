@@ -164,7 +164,7 @@ version=$(sed -n 's/^version: //p' helm/cloudpulse/Chart.yaml)
 [ "$version" != 0.0.1 ] || die "the chart has the version of the older one"
 
 helm install cloudpulse "$work/cloudpulse-0.0.1.tgz" --namespace cloudpulse --values "$work/values.yaml" \
-  --set predictor.replicas=1 --wait --timeout 2m >"$work/install.log"
+  --set predictor.replicas=1,scaler.watchNamespace=shop --wait --timeout 2m >"$work/install.log"
 says "$work/install.log" "Monitors and rules for the Prometheus Operator are there"
 wait_for 60 "exporters on both nodes" is nodes daemonset cloudpulse-exporter '{.status.numberReady}' 2
 wait_for 60 "a predictor" is cloudpulse statefulset cloudpulse-predictor '{.status.readyReplicas}' 1
@@ -197,12 +197,38 @@ wait_for 60 "the external metrics API" is '' apiservice v1beta1.external.metrics
 ca=$(object '' apiservice v1beta1.external.metrics.k8s.io '{.spec.caBundle}')
 secret=$(object cloudpulse secret cloudpulse-scaler-certificates '{.data}')
 if [ -z "$ca" ] || [ -z "$secret" ]; then die "the scaler has not written its certificates"; fi
+# With rights in one namespace it scales there, and misses none.
+cat <<'EOF' | kubectl apply -f - >/dev/null
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}, annotations: {cloudpulse.io/ready-after: 1s}}
+    spec: {containers: [{name: web, image: none}]}
+---
+apiVersion: cloudpulse.io/v1
+kind: ScalingRule
+metadata: {name: web, namespace: shop}
+spec:
+  target: {kubernetes: {name: web}}
+  minReplicas: 2
+  maxReplicas: 4
+  metrics: [{name: one, query: vector(1), replicaCapacity: "1"}]
+EOF
+wait_for 60 "a scaled workload" is shop deployment web '{.spec.replicas}' 2
+wait_for 60 "a rule that says so" is shop scalingrule web '{.status.conditions[?(@.type=="Ready")].status}' True
+if grep -i 'forbidden' "$work/scaler.log"; then die "the scaler lacks a right"; fi
+kubectl -n shop delete scalingrule web >/dev/null
 kill "$scaler_pid"
 wait "$scaler_pid" || die "the scaler ended with $?: $(tail -n 3 "$work/scaler.log")"
 
 helm upgrade cloudpulse "$work/cloudpulse-$version.tgz" --namespace cloudpulse --values "$work/values.yaml" \
   --wait --timeout 2m >"$work/upgrade.log"
 says "$work/upgrade.log" "helm show crds"
+kubectl get clusterrolebinding cloudpulse-scaler >/dev/null
 wait_for 60 "two predictors" is cloudpulse statefulset cloudpulse-predictor '{.status.readyReplicas}' 2
 image=$(object cloudpulse deployment cloudpulse-scaler '{.spec.template.spec.containers[0].image}')
 [ "$image" = "cloudpulse/scaler:$version" ] || die "the scaler's image is $image"
@@ -222,17 +248,6 @@ start predictor-0 run_pod cloudpulse-predictor-0 predictor-0 --replace "0.0.0.0:
 start predictor-1 run_pod cloudpulse-predictor-1 predictor-1 --replace "0.0.0.0:9101=127.0.0.1:$predictor1"
 start_scaler scaler-upgraded
 wait_for 60 "the external metrics API after the upgrade" is '' apiservice v1beta1.external.metrics.k8s.io "$available" True
-cat <<'EOF' | kubectl apply -f - >/dev/null
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web, namespace: shop}
-spec:
-  replicas: 1
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}, annotations: {cloudpulse.io/ready-after: 1s}}
-    spec: {containers: [{name: web, image: none}]}
-EOF
 kubectl apply -f helm/cloudpulse/examples/hpa.yaml >/dev/null
 wait_for 90 "the HPA's metric" is shop hpa web '{.status.conditions[?(@.type=="ScalingActive")].status}' True
 risen() { [ "$(object shop deployment web '{.spec.replicas}')" -ge 5 ]; }
