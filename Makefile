@@ -40,6 +40,20 @@ test-kubernetes: ## Test the scaler in a real Kubernetes control plane; builds t
 	testkit/kubernetes/control-plane.sh build
 	cargo test -p cloudpulse-scaler $(CARGO_FLAGS) --test kubernetes -- --test-threads=2
 
+.PHONY: manifests
+manifests: ## Make the chart's copies of definition, rules and dashboards, and of the chart plain manifests
+	scripts/setup.sh helm
+	cargo build $(CARGO_FLAGS) -p cloudpulse-scaler --bin cloudpulse-scaler
+	scripts/manifests.sh
+
+.PHONY: test-chart
+test-chart: ## Test the Helm chart: what it renders, and install, upgrade and uninstall in a real Kubernetes control plane
+	scripts/setup.sh helm
+	testkit/kubernetes/control-plane.sh build
+	cargo build $(CARGO_FLAGS) -p cloudpulse-exporter --bin cloudpulse-exporter
+	cargo build $(CARGO_FLAGS) -p cloudpulse-predictor -p cloudpulse-scaler
+	scripts/test-chart.sh
+
 .PHONY: rules
 rules: ## Check and test the Prometheus rules, and check Alertmanager's configuration
 	scripts/setup.sh rules

