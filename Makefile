@@ -53,6 +53,15 @@ test-chart: ## Test the Helm chart: what it renders, and install, upgrade and un
 	cargo build $(CARGO_FLAGS) -p cloudpulse-exporter --bin cloudpulse-exporter
 	cargo build $(CARGO_FLAGS) -p cloudpulse-predictor -p cloudpulse-scaler
 	scripts/test-chart.sh
+.PHONY: images
+images: ## Build the container images from this tree, without pulling any; see docs/docker.md
+	scripts/images.sh
+
+.PHONY: test-images
+test-images: ## Build the images and test the Compose stack on a Docker engine; optimised builds take a quarter of an hour
+	scripts/setup.sh test
+	scripts/images.sh programs
+	cargo test -p cloudpulse-testkit $(CARGO_FLAGS) --test images -- --nocapture
 
 .PHONY: rules
 rules: ## Check and test the Prometheus rules, and check Alertmanager's configuration
@@ -101,13 +110,14 @@ lint-fmt:
 lint-clippy:
 	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
 	cargo clippy -p cloudpulse-scaler --test kubernetes $(CARGO_FLAGS) -- -D warnings
+	cargo clippy -p cloudpulse-testkit --test images $(CARGO_FLAGS) -- -D warnings
 lint-doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps $(CARGO_FLAGS)
 lint-purity:
 	scripts/purity.sh
 lint-shell:
 	@if command -v shellcheck >/dev/null; then \
-	  echo "shellcheck scripts/*.sh testkit/*/*.sh .ci/run"; shellcheck scripts/*.sh testkit/*/*.sh .ci/run; \
+	  echo "shellcheck scripts/*.sh docker/*.sh testkit/*/*.sh .ci/run"; shellcheck scripts/*.sh docker/*.sh testkit/*/*.sh .ci/run; \
 	else \
 	  echo "SKIPPED: shellcheck is not installed (Debian: shellcheck); the shell scripts are unchecked" >&2; \
 	fi

@@ -1,8 +1,8 @@
 //! What two CloudPulse programs share, and nothing else.
 //!
 //! Two reasons to be in here: a name or format that crosses a process boundary (`names`, `exposition`, `query`,
-//! `duration`, `config`, `csv`), and what every program or command needs (`original`, `telemetry`, `server`, `web_config`,
-//! `tls`, `shutdown`, `token`, `plot`).
+//! `duration`, `config`, `csv`), and what every program or command needs (`original`, `telemetry`, `server`, `health`,
+//! `web_config`, `tls`, `shutdown`, `token`, `plot`).
 //! Nothing in here knows of collectors, models or replicas.
 
 #[cfg(feature = "config")]
@@ -11,6 +11,7 @@ pub mod config;
 pub mod csv;
 pub mod duration;
 pub mod exposition;
+pub mod health;
 pub mod names;
 pub mod original;
 #[cfg(feature = "plot")]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+use cloudpulse_common::health::HealthArgs;
 use cloudpulse_common::telemetry::LogArgs;
 
 use crate::collector::{COLLECTORS, Entry};
@@ -18,6 +19,8 @@ pub use self::filters::{Containers, Filters};
 /// What the exporter was asked to do.
 #[derive(Debug)]
 pub struct Config {
+    /// Asks a running exporter for its health, in place of being one.
+    pub health: Option<HealthArgs>,
     /// Addresses to listen on: the first that can be bound is taken.
     pub listen: Vec<SocketAddr>,
     /// File with TLS, users and headers of the HTTP server; plain HTTP for everybody where absent.
@@ -40,14 +43,17 @@ pub struct Config {
 ///
 /// Every flag can be set by the environment variable that its help names. Logs go to stderr.
 #[derive(Debug, clap::Parser)]
-#[command(name = "cloudpulse-exporter", version)]
+#[command(name = "cloudpulse-exporter", version, disable_help_subcommand = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Task>,
     /// Address to listen on; `:9100` listens on every interface.
     #[arg(
         long = "web.listen-address",
         env = "LISTEN_ADDRESS",
         value_name = "HOST:PORT",
-        default_value = "127.0.0.1:9100"
+        default_value = "127.0.0.1:9100",
+        global = true
     )]
     listen_address: String,
     /// File with TLS, mTLS, users and headers of the HTTP server, in the format of node_exporter's; see docs/web-config.md.
@@ -55,7 +61,7 @@ struct Arguments {
     #[arg(long = "web.config.file", env = "CLOUDPULSE_EXPORTER_WEB_CONFIG_FILE", value_name = "FILE")]
     web_config_file: Option<PathBuf>,
     /// Port to listen on, in place of the one in the listen address.
-    #[arg(long, env = "PORT")]
+    #[arg(long, env = "PORT", global = true)]
     port: Option<u16>,
     /// Name of this node in cloudpulse_exporter_node_info; the host name by default.
     #[arg(long, env = "NODE_ID")]
@@ -89,6 +95,13 @@ pub fn command() -> Command {
     with_collectors(Arguments::command())
 }
 
+/// What else the program does.
+#[derive(Debug, clap::Subcommand)]
+enum Task {
+    /// Ask the exporter that listens at the listen address whether it is well: exit code 0, or 1 and why not.
+    Health(HealthArgs),
+}
+
 impl Config {
     /// Reads command line and environment of the process. Prints help, version or what is wrong, and then ends the
     /// process, as clap does: with 0, or with 2 for wrong usage.
@@ -101,6 +114,7 @@ impl Config {
         let matches = command.try_get_matches_from_mut(arguments)?;
         let parsed = Arguments::from_arg_matches(&matches)?;
         let Arguments {
+            command: task,
             listen_address,
             web_config_file,
             port,
@@ -123,6 +137,7 @@ impl Config {
         let by_default = |entry: &Entry| entry.by_default && !disable_defaults;
         let chosen = COLLECTORS.iter().filter(|entry| is_enabled(&matches, entry.name, by_default(entry)));
         Ok(Self {
+            health: task.map(|Task::Health(health)| health),
             listen,
             web_config_file,
             node_id: node_id.unwrap_or_else(host_name),
@@ -315,5 +330,20 @@ mod tests {
             assert!(resolve(address, None).is_err(), "{address}");
         }
         assert_eq!(parse(&["--port=1", "--web.listen-address=127.0.0.1:2"]).unwrap().listen[0].port(), 1);
+    }
+
+    #[test]
+    fn health_is_asked_for_at_the_address_that_is_listened_on() {
+        assert!(parse(&[]).unwrap().health.is_none());
+        for arguments in [
+            &["health", "--ready", "--web.listen-address=[::1]:7"][..],
+            &["--web.listen-address=[::1]:7", "health", "--ready"],
+        ] {
+            let config = parse(arguments).unwrap();
+            assert_eq!(config.listen, ["[::1]:7".parse().unwrap()], "{arguments:?}");
+            assert!(config.health.unwrap().ready);
+        }
+        assert_eq!(parse(&["health", "--port=8", "--timeout=1s"]).unwrap().listen, ["127.0.0.1:8".parse().unwrap()]);
+        assert!(parse(&["help"]).is_err());
     }
 }

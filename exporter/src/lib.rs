@@ -16,12 +16,14 @@ mod parse;
 mod process;
 pub mod scrape;
 
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context as _;
 use axum::Router;
+use cloudpulse_common::health;
 use cloudpulse_common::server::{Readiness, serve, serve_under};
 use cloudpulse_common::web_config::WebConfig;
 use cloudpulse_common::{original, shutdown, telemetry};
@@ -37,12 +39,19 @@ use crate::scrape::Scraper;
 /// most exporters are scraped over plain HTTP.
 pub const WITH_WEB_CONFIG: &str = "cloudpulse-exporter-web";
 
-/// Runs the exporter until SIGTERM or SIGINT. Where it is to serve under a web config file, the process becomes
-/// [`WITH_WEB_CONFIG`], with the same arguments and environment.
+/// Runs the exporter until SIGTERM or SIGINT, or asks a running one with [`Config::health`]. Where it is to serve under a web
+/// config file, the process becomes [`WITH_WEB_CONFIG`], with the same arguments and environment.
 ///
 /// # Errors
 /// When logging cannot start, the address cannot be listened on, or the other program cannot be started.
 pub fn run(config: Config) -> anyhow::Result<()> {
+    if let Some(args) = &config.health {
+        return match health::ask(&config.listen, args) {
+            // The running one may have a web config file that this command was not told of.
+            Err(unhealthy) if unhealthy.is_other_protocol() => become_the_one_with_web_config(),
+            answer => say(answer),
+        };
+    }
     if config.web_config_file.as_deref().is_some_and(|file| !file.as_os_str().is_empty()) {
         return become_the_one_with_web_config();
     }
@@ -55,6 +64,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 /// # Errors
 /// When logging cannot start, the web config file is faulty, or the address cannot be listened on.
 pub fn run_under_web_config(config: Config) -> anyhow::Result<()> {
+    if let Some(args) = &config.health {
+        return say(health::ask_also_with_tls(&config.listen, args));
+    }
     telemetry::init(&config.log)?;
     let web = WebConfig::load_optional(config.web_config_file.as_deref())?;
     let tls = web.as_ref().is_some_and(WebConfig::is_tls);
@@ -66,7 +78,23 @@ fn become_the_one_with_web_config() -> anyhow::Result<()> {
     let own = std::env::current_exe().context("where this program lies cannot be found out")?;
     let other = own.parent().unwrap_or(Path::new("/")).join(WITH_WEB_CONFIG);
     let error = Command::new(&other).args(std::env::args_os().skip(1)).exec();
-    Err(error).with_context(|| format!("--web.config.file needs the program {}", other.display()))
+    Err(error).with_context(|| format!("TLS and --web.config.file need the program {}", other.display()))
+}
+
+/// Says in one line how the running one is; where it is not well, ends this process with 1.
+#[allow(
+    clippy::exit,
+    reason = "an error of main would come with a backtrace where one is asked for, which is none of a health check"
+)]
+fn say(health: Result<String, health::Unhealthy>) -> anyhow::Result<()> {
+    match health {
+        Ok(line) => writeln!(std::io::stdout(), "{line}")?,
+        Err(unhealthy) => {
+            writeln!(std::io::stderr(), "cloudpulse-exporter: {unhealthy}")?;
+            std::process::exit(1);
+        }
+    }
+    Ok(())
 }
 
 fn run_with(

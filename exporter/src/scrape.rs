@@ -47,8 +47,17 @@ enum Outcome {
 impl Scraper {
     /// Makes the chosen collectors. Nothing is read yet.
     pub fn new(config: Config) -> Self {
-        let Config { node_id, collectors: chosen, filters, roots, own_metrics, listen: _, log: _, web_config_file: _ } =
-            config;
+        let Config {
+            node_id,
+            collectors: chosen,
+            filters,
+            roots,
+            own_metrics,
+            listen: _,
+            log: _,
+            web_config_file: _,
+            health: _,
+        } = config;
         let mut host = Host::new(roots);
         let collectors = COLLECTORS.iter().filter(|entry| chosen.contains(&entry.name)).map(|entry| Running {
             name: entry.name,

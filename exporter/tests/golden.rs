@@ -140,6 +140,7 @@ fn scraper_of(folder: &Path, files: &[(String, &str)], collectors: &[&'static st
     }
     let at = |name: &str| folder.join(name);
     Scraper::new(Config {
+        health: None,
         listen: Vec::new(),
         node_id: "node-1".to_owned(),
         collectors: collectors.to_vec(),

@@ -250,3 +250,21 @@ async fn families_types_and_labels_are_those_of_node_exporter() {
     assert!(difference.is_empty(), "{difference:#?}");
     assert!(theirs.len() > 80, "{}", theirs.len());
 }
+
+#[tokio::test]
+async fn health_says_whether_it_answers() {
+    let mut exporter = Exporter::start(&[]).await;
+    let address = exporter.address.clone();
+    let ask = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cloudpulse-exporter"));
+        command.args(["health", "--web.listen-address", &address]).args(more);
+        let output = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    assert_eq!(ask(&[]), (Some(0), format!("http://{address}/healthz: ok\n"), String::new()));
+    assert_eq!(ask(&["--ready"]), (Some(0), format!("http://{address}/readyz: ready\n"), String::new()));
+    exporter.program.process().stop().unwrap();
+    let refused = format!("cloudpulse-exporter: http://{address}/healthz: nobody listens there\n");
+    assert_eq!(ask(&[]), (Some(1), String::new(), refused));
+}

@@ -326,3 +326,37 @@ async fn prometheus_scrapes_with_tls_a_user_and_a_certificate_and_not_without() 
     folder.write("web.yml", &format!("tls_server_config: {{{TLS}, {client}, client_allowed_sans: [other.example]}}\n"));
     assert_eq!(folder.get(port, &good).await, None, "its name is no longer allowed");
 }
+
+/// With the flags of a plain exporter: the health check of a container does not know what the program in it was started with.
+#[tokio::test]
+async fn health_is_asked_for_with_tls_where_it_is_spoken() {
+    let folder = Folder::new();
+    let users = users();
+    let guarded = "it answers, and asks for a user or a client certificate";
+    let require = "client_ca_file: ca.crt, client_auth_type: RequireAndVerifyClientCert";
+    for (web, scheme, well, ready) in [
+        (String::new(), "http", "ok", Some("ready")),
+        (users.clone(), "http", guarded, None),
+        (format!("tls_server_config: {{{TLS}}}\n"), "https", "ok", Some("ready")),
+        (format!("tls_server_config: {{{TLS}}}\n{users}"), "https", guarded, None),
+        (format!("tls_server_config: {{{TLS}, {require}}}\n"), "https", guarded, None),
+        (format!("tls_server_config: {{{TLS}, {require}, max_version: TLS12}}\n"), "https", guarded, None),
+    ] {
+        folder.write("web.yml", &web);
+        let (port, _program) = folder.start(Path::new(OURS)).await;
+        let ask = |more: &[&str]| {
+            let port = format!("--port={port}");
+            let output = Command::new(OURS).args(["health", &port]).args(more).output().unwrap();
+            (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+        };
+        let expected = format!("{scheme}://127.0.0.1:{port}/healthz: {well}\n");
+        assert_eq!(ask(&[]), (Some(0), expected), "{web}");
+        let (code, said) = ask(&["--ready"]);
+        match ready {
+            Some(line) => {
+                assert_eq!((code, said), (Some(0), format!("{scheme}://127.0.0.1:{port}/readyz: {line}\n")), "{web}")
+            }
+            None => assert!(code == Some(1) && said.contains("/readyz cannot be read"), "{web}: {said}"),
+        }
+    }
+}

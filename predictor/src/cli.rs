@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use cloudpulse_common::duration::PromDuration;
+use cloudpulse_common::health::{self, HealthArgs};
 use cloudpulse_common::original;
 use cloudpulse_common::telemetry::{self, LogArgs};
 use cloudpulse_common::token::TokenFile;
@@ -36,6 +37,8 @@ pub struct Cli {
 enum Command {
     /// Forecast again and again; serve /metrics and remote read.
     Serve(ServeArgs),
+    /// Ask the predictor that listens at the listen address whether it is well: exit code 0, or 1 and why not.
+    Health(HealthCommand),
     /// Check a configuration and say what it makes; all errors at once.
     Check(CheckArgs),
     /// Forecast series once, from Prometheus or from files.
@@ -52,13 +55,7 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-struct ServeArgs {
-    /// Configuration; without one, node CPU, memory, network, load and disk are forecast.
-    #[arg(long, env = "CLOUDPULSE_PREDICTOR_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Base URL of Prometheus; wins over the configuration.
-    #[arg(long, env = "CLOUDPULSE_PREDICTOR_PROMETHEUS", value_name = "URL")]
-    prometheus: Option<String>,
+struct ListenArgs {
     /// Address to listen on.
     #[arg(
         long = "web.listen-address",
@@ -68,6 +65,26 @@ struct ServeArgs {
         value_name = "ADDRESS"
     )]
     listen: SocketAddr,
+}
+
+#[derive(Debug, clap::Args)]
+struct HealthCommand {
+    #[command(flatten)]
+    address: ListenArgs,
+    #[command(flatten)]
+    health: HealthArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct ServeArgs {
+    /// Configuration; without one, node CPU, memory, network, load and disk are forecast.
+    #[arg(long, env = "CLOUDPULSE_PREDICTOR_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Base URL of Prometheus; wins over the configuration.
+    #[arg(long, env = "CLOUDPULSE_PREDICTOR_PROMETHEUS", value_name = "URL")]
+    prometheus: Option<String>,
+    #[command(flatten)]
+    address: ListenArgs,
     /// File with TLS, mTLS, users and headers of the HTTP server, in the format of Prometheus' exporters; see
     /// docs/web-config.md. It and its certificates are read again when they change.
     #[arg(long = "web.config.file", env = "CLOUDPULSE_PREDICTOR_WEB_CONFIG_FILE", value_name = "FILE")]
@@ -141,8 +158,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
-    if let Command::Check(args) = &command {
-        return check(&args.config);
+    match &command {
+        Command::Check(args) => return check(&args.config),
+        Command::Health(args) => return health(args),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
@@ -154,6 +173,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Models(command) => models::run(command).await,
             Command::Pretrain(args) => pretrain::run(&args),
             Command::Check(args) => check(&args.config),
+            Command::Health(args) => health(&args),
         }
     })
 }
@@ -164,7 +184,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let ServeArgs {
         config,
         prometheus,
-        listen,
+        address: ListenArgs { listen },
         web_config_file,
         replay_from,
         replay_speed,
@@ -209,6 +229,12 @@ fn parse_time(text: &str) -> Result<f64, String> {
     }
     let time: Result<jiff::Timestamp, _> = text.parse();
     time.map(|time| time.as_second() as f64).map_err(|error| error.to_string())
+}
+
+#[allow(clippy::print_stdout, reason = "the result of the command")]
+fn health(args: &HealthCommand) -> anyhow::Result<()> {
+    println!("{}", health::ask_also_with_tls(&[args.address.listen], &args.health)?);
+    Ok(())
 }
 
 #[allow(clippy::print_stdout, reason = "the result of the command")]

@@ -353,3 +353,24 @@ async fn anomalies_of_a_query_are_judged_like_those_of_a_file() {
     let constant = series.iter().find(|series| series["name"].as_str().unwrap().contains("constant")).unwrap();
     assert!(constant["rows"].as_array().unwrap().iter().all(|row| row["score"] == 0.0 && row["value"] == 7.0));
 }
+
+#[tokio::test]
+async fn health_says_whether_it_answers_and_whether_it_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut program, url) = predictor("http://127.0.0.1:1", "defaults: true\n", folder.path(), false).await;
+    let address = url.strip_prefix("http://").unwrap().to_owned();
+    let ask = |more: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cloudpulse-predictor"));
+        let output = command.arg("health").args(more).env("CLOUDPULSE_PREDICTOR_LISTEN", &address).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    assert_eq!(ask(&[]), (Some(0), format!("{url}/healthz: ok\n"), String::new()));
+    let (code, _, why) = ask(&["--ready"]);
+    assert_eq!((code, why.lines().count()), (Some(1), 1), "{why}");
+    assert!(why.contains(&format!("{url}/readyz: 503: not ready: ")), "{why}");
+    program.process().stop().unwrap();
+    let (code, _, why) = ask(&["--timeout=5s"]);
+    assert_eq!(code, Some(1));
+    assert!(why.contains("nobody listens there"), "{why}");
+}

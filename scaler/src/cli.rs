@@ -8,6 +8,7 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 use cloudpulse_common::duration::PromDuration;
+use cloudpulse_common::health::HealthArgs;
 use cloudpulse_common::query::BasicAuth;
 use cloudpulse_common::query::ClientConfig;
 use cloudpulse_common::telemetry::LogArgs;
@@ -58,6 +59,8 @@ pub enum Command {
         after_help = "Endpoints: /metrics /healthz /readyz /api/v1/decisions?rule=NAME&limit=N /api/v1/rules /api/v1/targets;\nwith a token /api/v1/scale /api/v1/pause; all are described in /api/v1/openapi.json.\nDOCKER_HOST names the engine of Docker targets; unix:///var/run/docker.sock without it."
     )]
     Serve(Box<ServeArgs>),
+    /// Ask the scaler that listens at the listen address whether it is well: exit code 0, or 1 and why not.
+    Health(HealthCommand),
     /// Check rule files and print every error with its file and field.
     ///
     /// What is allowed and yet hardly meant is a warning: a metric that scaling moves by itself, a rule that can never act.
@@ -134,6 +137,31 @@ workload in the unit of the rule's replicaCapacity. --timeline writes every sync
     Replay(ReplayArgs),
 }
 
+/// Where the scaler listens.
+#[derive(Debug, Args)]
+pub struct ListenArgs {
+    /// Address and port to listen on.
+    #[arg(
+        long = "web.listen-address",
+        visible_alias = "listen",
+        env = "CLOUDPULSE_SCALER_LISTEN",
+        default_value = "127.0.0.1:9102",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub listen: SocketAddr,
+}
+
+/// Arguments of `health`.
+#[derive(Debug, Args)]
+pub struct HealthCommand {
+    /// Whom to ask.
+    #[command(flatten)]
+    pub address: ListenArgs,
+    /// What to ask.
+    #[command(flatten)]
+    pub health: HealthArgs,
+}
+
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -150,15 +178,9 @@ pub struct ServeArgs {
     /// The cluster.
     #[command(flatten)]
     pub kubernetes: KubernetesArgs,
-    /// Address and port to listen on.
-    #[arg(
-        long = "web.listen-address",
-        visible_alias = "listen",
-        env = "CLOUDPULSE_SCALER_LISTEN",
-        default_value = "127.0.0.1:9102",
-        value_name = "ADDRESS:PORT"
-    )]
-    pub listen: SocketAddr,
+    /// Where to listen.
+    #[command(flatten)]
+    pub address: ListenArgs,
     /// File with TLS, mTLS, users and headers of the HTTP server, in the format of Prometheus' exporters; see
     /// docs/web-config.md. It and its certificates are read again when they change. The external metrics API has its own.
     #[arg(long = "web.config.file", env = "CLOUDPULSE_SCALER_WEB_CONFIG_FILE", value_name = "FILE")]

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use cloudpulse_common::health;
 use cloudpulse_common::shutdown;
 use cloudpulse_common::telemetry;
 use cloudpulse_scaler::ack;
@@ -34,6 +35,11 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     telemetry::init(&cli.log)?;
     match cli.command {
         Command::Serve(args) => serve::run(*args, shutdown::on_signal()?).await,
+        // It blocks, and nothing else runs.
+        Command::Health(args) => {
+            let answer = health::ask_also_with_tls(&[args.address.listen], &args.health)?;
+            print(&format!("{answer}\n"))
+        }
         Command::Check(args) => check::run(args).await,
         Command::Status(args) => client::status(args).await,
         Command::Scale(args) => client::scale(args).await,

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::api;
 use crate::api::Api;
 use crate::board::Board;
+use crate::cli::ListenArgs;
 use crate::cli::ServeArgs;
 use crate::control::Controls;
 use crate::external;
@@ -49,7 +50,7 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
         prometheus,
         access,
         kubernetes,
-        listen,
+        address: ListenArgs { listen },
         web_config_file,
         interval,
         keep_decisions,

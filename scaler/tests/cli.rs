@@ -187,3 +187,23 @@ fn serve_says_all_that_is_wrong_with_the_flags_of_external_metrics() {
         assert!(said.contains(expected), "{expected}: {said}");
     }
 }
+
+#[tokio::test]
+async fn health_says_whether_it_answers_and_whether_it_is_ready() {
+    let address = format!("127.0.0.1:{}", free_port().unwrap());
+    let rules = examples();
+    let serve =
+        ["serve", "--prometheus=http://127.0.0.1:1", "--rules", &format!("{rules}/dry-run.yaml"), "--listen", &address];
+    let healthz = format!("http://{address}/healthz");
+    let mut program = Program::start(Path::new(BINARY), &serve, &[], Some(&healthz)).await.unwrap();
+    let ask = |more: &[&str]| {
+        let output = run(&[&["health", "--web.listen-address", &address], more].concat());
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    assert_eq!(ask(&[]), (Some(0), format!("{healthz}: ok\n"), String::new()));
+    let (code, _, why) = ask(&["--ready"]);
+    assert_eq!((code, why.lines().count()), (Some(1), 1), "{why}");
+    assert!(why.starts_with(&format!("cloudpulse-scaler: http://{address}/readyz: 503: not ready: ")), "{why}");
+    program.process().stop().unwrap();
+    assert_eq!(ask(&[]), (Some(1), String::new(), format!("cloudpulse-scaler: {healthz}: nobody listens there\n")));
+}
