@@ -125,8 +125,7 @@ impl Stack {
         self.version = version.to_owned();
         let socket = self.docker.socket().context("the engine has no socket here")?.display();
         let text = format!(
-            "{}CLOUDPULSE_IMAGES={IMAGES}\nCLOUDPULSE_VERSION={version}\nCLOUDPULSE_SCALER_USER={}\nDOCKER_SOCKET={socket}\n\
-             CLOUDPULSE_ROOTFS_PROPAGATION=rprivate\n",
+            "{}CLOUDPULSE_IMAGES={IMAGES}\nCLOUDPULSE_VERSION={version}\nCLOUDPULSE_SCALER_USER={}\nDOCKER_SOCKET={socket}\n",
             self.ports, self.scaler_user
         );
         Ok(std::fs::write(self.folder.path().join("env"), text)?)
