@@ -1,12 +1,11 @@
 //! `/sys/fs/bcache/<uuid>` → `node_bcache_*`: disks that are a cache for others.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cloudpulse_common::exposition::Kind::{Counter, Gauge};
 use cloudpulse_common::exposition::{Number, Page};
 
 use super::class::numbered;
-use super::devices::Devices;
 use super::family::{Described, Gathered};
 use super::{CollectError, Collector, Entry};
 use crate::attributes::{Attributes, LONGEST, names};
@@ -18,7 +17,7 @@ pub(super) const ENTRY: Entry = Entry {
     name: "bcache",
     about: "Disks that are a cache for others",
     by_default: true,
-    new: |host, _: &Filters| Box::new(Bcache { folder: host.roots().sysfs.join("fs/bcache"), sets: Devices::new() }),
+    new: |host, _: &Filters| Box::new(Bcache { folder: host.roots().sysfs.join("fs/bcache") }),
 };
 
 /// Sets of caches, and devices of each.
@@ -87,77 +86,63 @@ const CACHE: [&str; 3] = ["io_errors", "metadata_written", "written"];
 #[derive(Debug)]
 struct Bcache {
     folder: PathBuf,
-    sets: Devices<Set>,
-}
-
-#[derive(Debug)]
-struct Set {
-    folder: PathBuf,
-    files: Attributes,
 }
 
 impl Collector for Bcache {
     fn collect(&mut self, _: &mut Host, page: &mut Page<'_>) -> Result<(), CollectError> {
-        let Self { folder, sets } = self;
         // A machine without it has no sets, which is no want of data in node_exporter either.
-        let list = match names(folder, MOST, |name| name.contains('-')) {
+        let list = match names(&self.folder, MOST, |name| name.contains('-')) {
             Ok(list) => list,
-            Err(CollectError::NoData(_)) => Vec::new(),
+            Err(CollectError::NoData(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
         let mut gathered = Gathered::new(&FAMILIES);
-        sets.begin();
         for name in &list {
-            let set = sets.entry(name.as_bytes(), |name| {
-                let folder = folder.join(name);
-                Set { files: Attributes::new(folder.clone(), SET.len()), folder }
-            });
-            set.gather(name, &mut gathered);
+            gather(&self.folder.join(name), name, &mut gathered);
         }
-        sets.finish();
         gathered.write(page);
         Ok(())
     }
 }
 
-impl Set {
-    fn gather(&mut self, uuid: &str, gathered: &mut Gathered) {
-        let uuid = ("uuid", uuid);
-        let mut buffer = [0; LONGEST];
-        for (at, file) in SET.into_iter().enumerate() {
-            if let Some(value) = self.files.read(at, file, &mut buffer).and_then(human) {
-                let value = if at == MICROSECONDS { value / 1e6 } else { value };
-                gathered.push(at, &[uuid], Number::Float(value));
-            }
+/// Reads a set of caches. Nothing of it is kept open: hardly a machine has more than one.
+fn gather(folder: &Path, uuid: &str, gathered: &mut Gathered) {
+    let mut files = Attributes::new(folder.to_owned(), SET.len());
+    let uuid = ("uuid", uuid);
+    let mut buffer = [0; LONGEST];
+    for (at, file) in SET.into_iter().enumerate() {
+        if let Some(value) = files.read(at, file, &mut buffer).and_then(human) {
+            let value = if at == MICROSECONDS { value / 1e6 } else { value };
+            gathered.push(at, &[uuid], Number::Float(value));
         }
-        // Disks and caches are added and taken away while a set is in use.
-        for name in names(&self.folder, MOST, is_device).unwrap_or_default() {
-            let is_cache = name.starts_with("cache");
-            let (first, files, label) = match is_cache {
-                true => (SET.len() + DEBUG.len() + BEHIND.len(), &CACHE[..], "cache_device"),
-                false => (SET.len() + DEBUG.len(), &BEHIND[..], "backing_device"),
-            };
-            let labels = [uuid, (label, name.as_str())];
-            let mut attributes = Attributes::new(self.folder.join(&name), files.len() + 1);
-            for (at, file) in files.iter().enumerate() {
-                if let Some(value) = attributes.read(at, file, &mut buffer).and_then(human) {
-                    // Kernels of today do not count the last of a disk, which is zero then.
-                    if is_cache || at + 1 < files.len() || value > 0.0 {
-                        gathered.push(first + at, &labels, Number::Float(value));
-                    }
+    }
+    // Disks and caches are added and taken away while a set is in use.
+    for name in names(folder, MOST, is_device).unwrap_or_default() {
+        let is_cache = name.starts_with("cache");
+        let (first, list, label) = match is_cache {
+            true => (SET.len() + DEBUG.len() + BEHIND.len(), &CACHE[..], "cache_device"),
+            false => (SET.len() + DEBUG.len(), &BEHIND[..], "backing_device"),
+        };
+        let labels = [uuid, (label, name.as_str())];
+        let mut attributes = Attributes::new(folder.join(&name), list.len() + 1);
+        for (at, file) in list.iter().enumerate() {
+            if let Some(value) = attributes.read(at, file, &mut buffer).and_then(human) {
+                // Kernels of today do not count the last of a disk, which is zero then.
+                if is_cache || at + 1 < list.len() || value > 0.0 {
+                    gathered.push(first + at, &labels, Number::Float(value));
                 }
             }
-            if is_cache {
-                continue;
-            }
-            let debug = attributes.read(files.len(), "writeback_rate_debug", &mut buffer).unwrap_or_default();
-            for line in lines(debug) {
-                for (at, key) in DEBUG.into_iter().enumerate() {
-                    let value = line.strip_prefix(key.as_bytes()).map(<[u8]>::trim_ascii);
-                    let value = value.map(|value| value.strip_suffix(b"/sec").unwrap_or(value)).and_then(human);
-                    if let Some(value) = value {
-                        gathered.push(SET.len() + at, &labels, Number::Float(value));
-                    }
+        }
+        if is_cache {
+            continue;
+        }
+        let debug = attributes.read(list.len(), "writeback_rate_debug", &mut buffer).unwrap_or_default();
+        for line in lines(debug) {
+            for (at, key) in DEBUG.into_iter().enumerate() {
+                let value = line.strip_prefix(key.as_bytes()).map(<[u8]>::trim_ascii);
+                let value = value.map(|value| value.strip_suffix(b"/sec").unwrap_or(value)).and_then(human);
+                if let Some(value) = value {
+                    gathered.push(SET.len() + at, &labels, Number::Float(value));
                 }
             }
         }

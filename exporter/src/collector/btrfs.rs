@@ -1,12 +1,11 @@
 //! `/sys/fs/btrfs/<uuid>` → `node_btrfs_*`: how each Btrfs filesystem has parcelled out its disks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cloudpulse_common::exposition::Kind::{Counter, Gauge};
 use cloudpulse_common::exposition::{Number, Page};
 
 use super::class::text;
-use super::devices::Devices;
 use super::family::{Described, Gathered};
 use super::{CollectError, Collector, Entry};
 use crate::attributes::{Attributes, LONGEST, names};
@@ -18,9 +17,7 @@ pub(super) const ENTRY: Entry = Entry {
     name: "btrfs",
     about: "Space of Btrfs filesystems by kind of data and layout",
     by_default: true,
-    new: |host, _: &Filters| {
-        Box::new(Btrfs { folder: host.roots().sysfs.join("fs/btrfs"), filesystems: Devices::new() })
-    },
+    new: |host, _: &Filters| Box::new(Btrfs { folder: host.roots().sysfs.join("fs/btrfs") }),
 };
 
 /// Filesystems, and disks and layouts of each.
@@ -58,86 +55,71 @@ const FILES: [&str; 4] = ["label", "metadata_uuid", "allocation/global_rsv_size"
 #[derive(Debug)]
 struct Btrfs {
     folder: PathBuf,
-    filesystems: Devices<Filesystem>,
-}
-
-#[derive(Debug)]
-struct Filesystem {
-    folder: PathBuf,
-    files: Attributes,
 }
 
 impl Collector for Btrfs {
     fn collect(&mut self, _: &mut Host, page: &mut Page<'_>) -> Result<(), CollectError> {
-        let Self { folder, filesystems } = self;
         // A machine without it has no filesystems, which is no want of data in node_exporter either.
-        let list = match names(folder, MOST, |name| name.contains('-')) {
+        let list = match names(&self.folder, MOST, |name| name.contains('-')) {
             Ok(list) => list,
-            Err(CollectError::NoData(_)) => Vec::new(),
+            Err(CollectError::NoData(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
         let mut gathered = Gathered::new(&FAMILIES);
-        filesystems.begin();
         for name in &list {
-            let filesystem = filesystems.entry(name.as_bytes(), |name| {
-                let folder = folder.join(name);
-                Filesystem { files: Attributes::new(folder.clone(), FILES.len() + KINDS.len()), folder }
-            });
-            filesystem.gather(name, &mut gathered);
+            gather(&self.folder.join(name), name, &mut gathered);
         }
-        filesystems.finish();
         gathered.write(page);
         Ok(())
     }
 }
 
-impl Filesystem {
-    fn gather(&mut self, name: &str, gathered: &mut Gathered) {
-        let Self { folder, files } = self;
-        let mut buffer = [0; LONGEST];
-        let label = text(files.read(0, FILES[0], &mut buffer));
-        let uuid = text(files.read(1, FILES[1], &mut buffer));
-        let uuid = if uuid.is_empty() { name } else { &uuid };
-        let own = ("uuid", uuid);
-        gathered.push(0, &[own, ("label", &label)], Number::Integer(1));
-        if let Some(size) = files.read(2, FILES[2], &mut buffer).and_then(integer) {
-            gathered.push(1, &[own], Number::Integer(size));
+/// Reads a filesystem. Nothing of it is kept open: hardly a machine has more than one.
+fn gather(folder: &Path, name: &str, gathered: &mut Gathered) {
+    let mut files = Attributes::new(folder.to_owned(), FILES.len() + KINDS.len());
+    let mut buffer = [0; LONGEST];
+    let label = text(files.read(0, FILES[0], &mut buffer));
+    let uuid = text(files.read(1, FILES[1], &mut buffer));
+    let uuid = if uuid.is_empty() { name } else { &uuid };
+    let own = ("uuid", uuid);
+    gathered.push(0, &[own, ("label", &label)], Number::Integer(1));
+    if let Some(size) = files.read(2, FILES[2], &mut buffer).and_then(integer) {
+        gathered.push(1, &[own], Number::Integer(size));
+    }
+    for line in files.read(3, FILES[3], &mut buffer).into_iter().flat_map(lines) {
+        let mut words = words(line);
+        let (Some(key), Some(value)) = (words.next(), words.next()) else { continue };
+        let known = COMMITS.iter().position(|(name, _)| name.as_bytes() == key);
+        if let Some((at, value)) = known.and_then(|at| Some((at, scaled(value, COMMITS[at].1)?))) {
+            gathered.push(FAMILIES.len() - COMMITS.len() + at, &[own], value);
         }
-        for line in files.read(3, FILES[3], &mut buffer).into_iter().flat_map(lines) {
-            let mut words = words(line);
-            let (Some(key), Some(value)) = (words.next(), words.next()) else { continue };
-            let known = COMMITS.iter().position(|(name, _)| name.as_bytes() == key);
-            if let Some((at, value)) = known.and_then(|at| Some((at, scaled(value, COMMITS[at].1)?))) {
-                gathered.push(FAMILIES.len() - COMMITS.len() + at, &[own], value);
-            }
+    }
+    let disks = names(&folder.join("devices"), MOST, |_| true).unwrap_or_default();
+    // Links to block devices, whose sizes are in sectors.
+    let mut sizes = Attributes::new(folder.join("devices"), disks.len());
+    for (at, disk) in disks.iter().enumerate() {
+        let size = sizes.read(at, &format!("{disk}/size"), &mut buffer);
+        if let Some(size) = size.and_then(|size| scaled(size, Scale::times(512))) {
+            gathered.push(6, &[own, ("device", disk)], size);
         }
-        let disks = names(&folder.join("devices"), MOST, |_| true).unwrap_or_default();
-        // Links to block devices, whose sizes are in sectors.
-        let mut sizes = Attributes::new(folder.join("devices"), disks.len());
-        for (at, disk) in disks.iter().enumerate() {
-            let size = sizes.read(at, &format!("{disk}/size"), &mut buffer);
-            if let Some(size) = size.and_then(|size| scaled(size, Scale::times(512))) {
-                gathered.push(6, &[own, ("device", disk)], size);
-            }
+    }
+    for (at, (kind, file)) in KINDS.into_iter().enumerate() {
+        let labels = [own, ("block_group_type", kind)];
+        if let Some(bytes) = files.read(FILES.len() + at, file, &mut buffer).and_then(integer) {
+            gathered.push(2, &labels, Number::Integer(bytes));
         }
-        for (at, (kind, file)) in KINDS.into_iter().enumerate() {
-            let labels = [own, ("block_group_type", kind)];
-            if let Some(bytes) = files.read(FILES.len() + at, file, &mut buffer).and_then(integer) {
-                gathered.push(2, &labels, Number::Integer(bytes));
-            }
-            let folder = folder.join("allocation").join(kind);
-            // Layouts come and go as a filesystem is balanced.
-            for layout in names(&folder, MOST, is_layout).unwrap_or_default() {
-                let mut files = Attributes::new(folder.join(&layout), 2);
-                let labels = [own, ("block_group_type", kind), ("mode", &layout)];
-                for (at, file) in ["used_bytes", "total_bytes"].into_iter().enumerate() {
-                    if let Some(bytes) = files.read(at, file, &mut buffer).and_then(integer) {
-                        gathered.push(3 + at, &labels, Number::Integer(bytes));
-                    }
+        let folder = folder.join("allocation").join(kind);
+        // Layouts come and go as a filesystem is balanced.
+        for layout in names(&folder, MOST, is_layout).unwrap_or_default() {
+            let mut files = Attributes::new(folder.join(&layout), 2);
+            let labels = [own, ("block_group_type", kind), ("mode", &layout)];
+            for (at, file) in ["used_bytes", "total_bytes"].into_iter().enumerate() {
+                if let Some(bytes) = files.read(at, file, &mut buffer).and_then(integer) {
+                    gathered.push(3 + at, &labels, Number::Integer(bytes));
                 }
-                if let Some(ratio) = ratio(&layout, disks.len()) {
-                    gathered.push(5, &labels, Number::Float(ratio));
-                }
+            }
+            if let Some(ratio) = ratio(&layout, disks.len()) {
+                gathered.push(5, &labels, Number::Float(ratio));
             }
         }
     }
