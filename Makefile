@@ -144,6 +144,11 @@ bench: ## Run all benchmarks beside the peers, in one run
 	$(MAKE) --no-print-directory build
 	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench --
 
+.PHONY: bench-exporter
+bench-exporter: ## Measure the exporter beside node_exporter, and with up to 1,000 network devices; ROUNDS=1, SOAK=86400
+	scripts/setup.sh bench
+	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- exporter $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SOAK),--soak $(SOAK))
+
 .PHONY: bench-accuracy
 bench-accuracy: ## Measure forecasts on traces beside Prophet and statsforecast; TRACES=DIR
 	scripts/setup.sh bench

@@ -42,8 +42,9 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Which {
-    /// The exporter beside node_exporter: CPU per scrape, memory, latency, size.
-    Exporter,
+    /// The exporter beside node_exporter: CPU per scrape, memory, latency, system calls, size, and how they grow with network
+    /// devices and containers; or a day of scrapes in minutes.
+    Exporter(exporter::Args),
     /// The Prophet fit beside Python Prophet and Stan in WebAssembly: time, posterior, forecast.
     Speed,
     /// The network that mixes forecasts beside PyTorch: training step, forecasts. Only when named.
@@ -85,8 +86,10 @@ enum Which {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     let Args { which, traces, origins, network } = Args::parse();
-    if matches!(&which, None | Some(Which::Exporter)) {
-        exporter::run().await?;
+    match &which {
+        None => exporter::run(&exporter::Args::default()).await?,
+        Some(Which::Exporter(args)) => exporter::run(args).await?,
+        Some(_) => {}
     }
     if matches!(which, None | Some(Which::Speed)) {
         speed::run()?;

@@ -151,20 +151,15 @@ impl Config {
 }
 
 /// Collectors that node_exporter has and this does not: whoever turns them off there may do so here.
-const ABSENT: [&str; 35] = [
-    "bcache",
+const ABSENT: [&str; 24] = [
     "bcachefs",
-    "btrfs",
     "buddyinfo",
     "cgroups",
     "dmmultipath",
     "drbd",
     "drm",
     "ethtool",
-    "fibrechannel",
-    "infiniband",
     "interrupts",
-    "ipvs",
     "kernel_hung",
     "ksmd",
     "lnstat",
@@ -172,8 +167,6 @@ const ABSENT: [&str; 35] = [
     "meminfo_numa",
     "mountstats",
     "network_route",
-    "nfs",
-    "nfsd",
     "ntp",
     "perf",
     "qdisc",
@@ -181,12 +174,8 @@ const ABSENT: [&str; 35] = [
     "softirqs",
     "sysctl",
     "systemd",
-    "tapestats",
     "tcpstat",
-    "timex",
-    "watchdog",
     "wifi",
-    "zfs",
 ];
 
 /// Adds `--collector.NAME` and `--no-collector.NAME` for each collector of the registry.
@@ -282,10 +271,10 @@ mod tests {
         assert!(parse(&["--collector.nothing"]).is_err());
         // What is not here can be turned off and not on.
         assert_eq!(
-            parse(&["--no-collector.wifi", "--no-collector.zfs"]).unwrap().collectors,
+            parse(&["--no-collector.wifi", "--no-collector.systemd"]).unwrap().collectors,
             parse(&[]).unwrap().collectors
         );
-        assert!(parse(&["--collector.zfs"]).is_err() && parse(&["--no-collector.nothing"]).is_err());
+        assert!(parse(&["--collector.systemd"]).is_err() && parse(&["--no-collector.nothing"]).is_err());
     }
 
     #[test]

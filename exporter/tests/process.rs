@@ -143,7 +143,7 @@ async fn a_mount_that_hangs_does_not_hold_up_the_scrape() {
         );
         return;
     }
-    let exporter = Exporter::start(&["--collector.disable-defaults", "--collector.filesystem"]).await;
+    let mut exporter = Exporter::start(&["--collector.disable-defaults", "--collector.filesystem"]).await;
     let folder = tempfile::Builder::new().prefix("hang").tempdir().unwrap();
     assert!(!exporter.text().await.contains(folder.path().to_str().unwrap()));
 
@@ -152,7 +152,15 @@ async fn a_mount_that_hangs_does_not_hold_up_the_scrape() {
     let options = std::ffi::CString::new(options).unwrap();
     rustix::mount::mount("hang", folder.path(), "fuse", rustix::mount::MountFlags::empty(), options.as_c_str())
         .unwrap();
-    let pages = [exporter.text().await, exporter.text().await];
+    let mut pages = vec![exporter.text().await];
+    let threads = |exporter: &mut Exporter| {
+        std::fs::read_dir(format!("/proc/{}/task", exporter.program.process().pid())).unwrap().count()
+    };
+    let first = threads(&mut exporter);
+    for _ in 0..20 {
+        pages.push(exporter.text().await);
+    }
+    assert_eq!(threads(&mut exporter), first, "the one question that is open has the one thread");
     // With its device closed the filesystem fails at once, so that it can be unmounted and the folder removed.
     drop(device);
     let after = exporter.text().await;

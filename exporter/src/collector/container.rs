@@ -9,6 +9,7 @@ mod engine;
 mod families;
 mod files;
 mod labels;
+mod machine;
 mod names;
 mod parse;
 mod path;
@@ -36,8 +37,7 @@ use self::tree::{Found, MOST_CONTAINERS, Tree};
 use super::devices::Devices;
 use super::netdev;
 use super::{CollectError, Collector, Entry};
-use crate::config::Containers as Options;
-use crate::config::Filters;
+use crate::config::{Containers as Options, Filters};
 use crate::filter::Filter;
 use crate::host::{Host, ProcFile, Shape};
 use crate::parse::{integer, lines};
@@ -63,6 +63,7 @@ struct Containers {
     /// `None` where no engine is to be asked.
     names: Option<Names>,
     stat: ProcFile,
+    meminfo: ProcFile,
     /// `None` until cgroups are found.
     tree: Option<(Hierarchy, Tree)>,
     /// The tree is not as `list` has it.
@@ -129,7 +130,12 @@ impl Collector for Containers {
         self.name_devices(&host.roots().sysfs);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         families::write(page, self.present(), u64::try_from(now).unwrap_or_default());
-        if self.trimmed || self.present().next().is_some() {
+        let any = self.present().next().is_some();
+        if any {
+            machine::write_cores(page, host.read(self.stat).unwrap_or_default());
+            machine::write_memory(page, host.read(self.meminfo).unwrap_or_default());
+        }
+        if self.trimmed || any {
             let name = "cloudpulse_exporter_containers_trimmed";
             page.family(name, "Whether there are more containers or cgroups than are looked at.", Kind::Gauge);
             page.unlabelled(name, Number::Integer(u64::from(self.trimmed)));
@@ -146,6 +152,7 @@ impl Containers {
             filter: options.ids.clone(),
             names: (!socket.as_os_str().is_empty()).then(|| Names::new(socket, wanted(&options.labels))),
             stat: host.proc_file("stat", Shape::Whole),
+            meminfo: host.proc_file("meminfo", Shape::Whole),
             tree: None,
             stale: true,
             trimmed: false,

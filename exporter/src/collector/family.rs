@@ -1,4 +1,4 @@
-//! A family that is on the page only if it has a sample.
+//! A family that is on the page only if it has a sample, and samples that come in another order than that of the page.
 
 use cloudpulse_common::exposition::{Kind, Labels, Number, Page};
 
@@ -45,6 +45,40 @@ impl<'n> Family<'n> {
         if !self.begun {
             page.family(self.name, self.help, self.kind);
             self.begun = true;
+        }
+    }
+}
+
+/// Name, help and type of a family.
+pub(crate) type Described = (&'static str, &'static str, Kind);
+
+/// Samples that are read device by device and written family by family.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    families: &'static [Described],
+    samples: Vec<(usize, Labels, Number)>,
+}
+
+impl Gathered {
+    pub(crate) const fn new(families: &'static [Described]) -> Self {
+        Self { families, samples: Vec::new() }
+    }
+
+    /// Takes a sample of the family at `at` in the list.
+    pub(crate) fn push(&mut self, at: usize, labels: &[(&str, &str)], value: Number) {
+        self.samples.push((at, Labels::new(labels), value));
+    }
+
+    /// Writes the families that have samples, in the order of the list.
+    pub(crate) fn write(&self, page: &mut Page<'_>) {
+        if self.samples.is_empty() {
+            return;
+        }
+        for (at, (name, help, kind)) in self.families.iter().enumerate() {
+            let mut family = Family::new(name, help, *kind);
+            for (_, labels, value) in self.samples.iter().filter(|(family, ..)| *family == at) {
+                family.labelled(page, labels, *value);
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What every collector is, and the list of all of them.
 
 mod arp;
+mod bcache;
 mod bonding;
+mod btrfs;
 mod class;
 mod conntrack;
 mod container;
@@ -13,34 +15,44 @@ mod dmi;
 mod edac;
 mod entropy;
 mod family;
+mod fibrechannel;
 mod filefd;
 mod filesystem;
 mod hwmon;
+mod infiniband;
+mod ipvs;
 mod loadavg;
 mod mdadm;
 mod meminfo;
 mod netclass;
 mod netdev;
 mod netstat;
+mod nfs;
+mod nfsd;
 mod nvme;
 mod os;
 mod powersupplyclass;
 mod pressure;
 mod processes;
 mod rapl;
+mod rpc;
 mod schedstat;
 mod selection;
 mod selinux;
 mod sockstat;
 mod softnet;
 mod stat;
+mod tapestats;
 mod textfile;
 mod thermal_zone;
 mod time;
+mod timex;
 mod udp_queues;
 mod uname;
 mod vmstat;
+mod watchdog;
 mod xfs;
+mod zfs;
 
 use std::fmt::Debug;
 use std::io;
@@ -96,7 +108,9 @@ pub struct Entry {
 /// All collectors, in the order of the page.
 pub const COLLECTORS: &[Entry] = &[
     arp::ENTRY,
+    bcache::ENTRY,
     bonding::ENTRY,
+    btrfs::ENTRY,
     conntrack::ENTRY,
     container::ENTRY,
     cpu::ENTRY,
@@ -105,15 +119,20 @@ pub const COLLECTORS: &[Entry] = &[
     dmi::ENTRY,
     edac::ENTRY,
     entropy::ENTRY,
+    fibrechannel::ENTRY,
     filefd::ENTRY,
     filesystem::ENTRY,
     hwmon::ENTRY,
+    infiniband::ENTRY,
+    ipvs::ENTRY,
     loadavg::ENTRY,
     mdadm::ENTRY,
     meminfo::ENTRY,
     netclass::ENTRY,
     netdev::ENTRY,
     netstat::ENTRY,
+    nfs::ENTRY,
+    nfsd::ENTRY,
     nvme::ENTRY,
     os::ENTRY,
     powersupplyclass::ENTRY,
@@ -125,13 +144,17 @@ pub const COLLECTORS: &[Entry] = &[
     sockstat::ENTRY,
     softnet::ENTRY,
     stat::ENTRY,
+    tapestats::ENTRY,
     textfile::ENTRY,
     thermal_zone::ENTRY,
     time::ENTRY,
+    timex::ENTRY,
     udp_queues::ENTRY,
     uname::ENTRY,
     vmstat::ENTRY,
+    watchdog::ENTRY,
     xfs::ENTRY,
+    zfs::ENTRY,
 ];
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use cloudpulse_common::exposition::{Kind, Labels, Page};
 
 use super::devices::Devices;
 use super::{CollectError, Collector, Entry};
+use crate::attributes::{Attributes, LONGEST};
 use crate::config::Filters;
 use crate::filter::Filter;
-use crate::host::{Host, KeptFile, ProcFile, Shape};
+use crate::host::{Host, ProcFile, Shape};
 use crate::parse::{Malformed, integer, lines, words};
 
 pub(super) const ENTRY: Entry = Entry {
@@ -48,6 +49,7 @@ const FAMILIES: [(&str, &str); COLUMNS] = [
     ("node_network_transmit_carrier_total", "Transmit errors for want of a carrier."),
     ("node_network_transmit_compressed_total", "Compressed packets transmitted."),
 ];
+const NOHANDLER_FILE: &str = "rx_nohandler";
 const NOHANDLER: (&str, &str) =
     ("node_network_receive_nohandler_total", "Packets received on an inactive device, so that nobody took them.");
 
@@ -64,7 +66,8 @@ struct Netdev {
 struct Device {
     labels: Labels,
     columns: [u64; FAMILIES.len()],
-    nohandler_file: KeptFile,
+    /// The one file [`NOHANDLER_FILE`].
+    statistics: Attributes,
     nohandler: Option<u64>,
 }
 
@@ -72,6 +75,7 @@ impl Collector for Netdev {
     fn collect(&mut self, host: &mut Host, page: &mut Page<'_>) -> Result<(), CollectError> {
         let Self { dev, class_net, filter, devices } = self;
         devices.begin();
+        let mut buffer = [0; LONGEST];
         // Two lines of headings.
         for line in lines(host.read(*dev)?).skip(2) {
             let (name, columns) = parse(line)?;
@@ -79,14 +83,14 @@ impl Collector for Netdev {
                 filter.accepts(name).then(|| Device {
                     labels: Labels::new(&[("device", name)]),
                     columns,
-                    nohandler_file: KeptFile::new(class_net.join(name).join("statistics/rx_nohandler"), Shape::Value),
+                    statistics: Attributes::new(class_net.join(name).join("statistics"), 1),
                     nohandler: None,
                 })
             });
             if let Some(device) = device {
                 device.columns = columns;
                 // Kernels before 4.6 do not have it, nor does a machine whose sysfs is not mounted.
-                device.nohandler = device.nohandler_file.read().ok().and_then(|content| integer(content.trim_ascii()));
+                device.nohandler = device.statistics.read(0, NOHANDLER_FILE, &mut buffer).and_then(integer);
             }
         }
         devices.finish();

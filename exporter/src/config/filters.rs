@@ -59,6 +59,12 @@ pub struct Filters {
     pub vmstat_fields: Option<Regex>,
     /// Supplies that the collector powersupplyclass leaves out.
     pub power_supplies_ignored: Regex,
+    /// Tape drives that the collector tapestats leaves out.
+    pub tapes_ignored: Regex,
+    /// Adapters of the collector infiniband.
+    pub infiniband_devices: Filter,
+    /// Labels of servers of the collector ipvs; all when absent.
+    pub ipvs_labels: Option<Vec<String>>,
     /// Folders of the collector textfile.
     pub textfile_folders: Vec<PathBuf>,
     /// Devices of the collector netdev.
@@ -84,6 +90,9 @@ impl Default for Filters {
             netstat_fields: None,
             vmstat_fields: None,
             power_supplies_ignored: regex(NONE),
+            tapes_ignored: regex(NONE),
+            infiniband_devices: Filter::default(),
+            ipvs_labels: None,
             textfile_folders: Vec::new(),
             net_devices: Filter::default(),
             disks: without(DISKS_EXCLUDE),
@@ -159,6 +168,33 @@ pub(super) struct FilterArguments {
     /// Power supplies to leave out.
     #[arg(long = "collector.powersupply.ignored-supplies", env = "COLLECTOR_POWERSUPPLY_IGNORED_SUPPLIES", value_name = "REGEX", default_value = NONE)]
     power_ignored: Regex,
+    /// Tape drives to leave out.
+    #[arg(long = "collector.tapestats.ignored-devices", env = "COLLECTOR_TAPESTATS_IGNORED_DEVICES", value_name = "REGEX", default_value = NONE)]
+    tapes_ignored: Regex,
+    /// InfiniBand adapters to export, all others being left out.
+    #[arg(
+        long = "collector.infiniband.device-include",
+        env = "COLLECTOR_INFINIBAND_DEVICE_INCLUDE",
+        value_name = "REGEX"
+    )]
+    infiniband_include: Option<Regex>,
+    /// InfiniBand adapters to leave out.
+    #[arg(
+        long = "collector.infiniband.device-exclude",
+        env = "COLLECTOR_INFINIBAND_DEVICE_EXCLUDE",
+        value_name = "REGEX",
+        conflicts_with = "infiniband_include"
+    )]
+    infiniband_exclude: Option<Regex>,
+    /// Labels of the servers behind the kernel's load balancer, all by default. What then has the same labels is added up.
+    #[arg(
+        long = "collector.ipvs.backend-labels",
+        env = "COLLECTOR_IPVS_BACKEND_LABELS",
+        value_name = "LABEL,...",
+        value_delimiter = ',',
+        value_parser = ["local_address", "local_port", "remote_address", "remote_port", "proto", "local_mark", ""]
+    )]
+    ipvs_labels: Option<Vec<String>>,
     /// Folder with files *.prom to export as they are. May be given several times.
     #[arg(long = "collector.textfile.directory", env = "COLLECTOR_TEXTFILE_DIRECTORY", value_name = "DIR")]
     textfile: Vec<PathBuf>,
@@ -223,6 +259,10 @@ impl From<FilterArguments> for Filters {
             netstat_fields,
             vmstat_fields,
             power_ignored,
+            tapes_ignored,
+            infiniband_include,
+            infiniband_exclude,
+            ipvs_labels,
             textfile,
             net_include,
             net_exclude,
@@ -246,6 +286,9 @@ impl From<FilterArguments> for Filters {
             netstat_fields,
             vmstat_fields,
             power_supplies_ignored: power_ignored,
+            tapes_ignored,
+            infiniband_devices: Filter { include: infiniband_include, exclude: infiniband_exclude },
+            ipvs_labels,
             textfile_folders: textfile,
             net_devices: Filter { include: net_include, exclude: net_exclude },
             disks: Filter { include: disk_include, exclude: Some(disk_exclude) },

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-/// Writes the files of `machine.txt` below `folder`.
+const FILES: [&str; 2] = [include_str!("machine.txt"), include_str!("machine-further.txt")];
+
+/// Writes the files of `machine.txt` and `machine-further.txt` below `folder`.
 pub(crate) fn make_machine(folder: &Path) {
-    for line in include_str!("machine.txt").lines().filter(|line| !line.starts_with('#')) {
+    for line in FILES.iter().flat_map(|files| files.lines()).filter(|line| !line.starts_with('#')) {
         let Some((path, content)) = line.split_once(' ') else { continue };
         let path = folder.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

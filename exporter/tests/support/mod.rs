@@ -1,9 +1,13 @@
 //! The exporter as its users run it, for the tests of this folder.
 
 use std::path::Path;
+use std::time::Duration;
 
 use cloudpulse_testkit::binary::Program;
 use cloudpulse_testkit::net::{free_port, http_client};
+
+/// More than a scrape has else: this is not the optimised program, and some pages are of a machine of ten thousand devices.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Exporter {
     pub(crate) address: String,
@@ -30,6 +34,6 @@ impl Exporter {
 }
 
 pub(crate) async fn get(url: &str, accept: &str) -> (u16, String) {
-    let response = http_client().unwrap().get(url).header("Accept", accept).send().await.unwrap();
+    let response = http_client().unwrap().get(url).timeout(PATIENCE).header("Accept", accept).send().await.unwrap();
     (response.status().as_u16(), response.text().await.unwrap())
 }
