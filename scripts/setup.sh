@@ -10,6 +10,7 @@
 #   scripts/setup.sh kubernetes  prometheus, promtool, and what builds and starts a Kubernetes control plane: Go, openssl, Python
 #   scripts/setup.sh dashboards  the same as demo, and Chromium, curl, and Node with npm
 #   scripts/setup.sh docs     mdBook (in target/tools/docs)
+#   scripts/setup.sh test-docs  the same as demo, and curl and Python
 #   scripts/setup.sh gpu      Vulkan's loader and Mesa's drivers, of which one computes on the CPU
 #
 # As root, or with sudo that asks no password, it installs what is missing from Debian's packages. Debian's packages start
@@ -87,6 +88,10 @@ find_missing() {
         need curl curl
         need nodejs node
         need npm npm
+        ;;
+      test-docs)
+        need curl curl
+        need python3 python3
         ;;
       bench)
         need prometheus-node-exporter prometheus-node-exporter node_exporter
@@ -313,7 +318,7 @@ if [ $# -eq 0 ]; then
 fi
 for set in "$@"; do
   case $set in
-    rules | demo | test | dashboards | docs | bench | bench-lstm | kubernetes | gpu) ;;
+    rules | demo | test | dashboards | docs | test-docs | bench | bench-lstm | kubernetes | gpu) ;;
     -h | --help)
       usage
       exit
