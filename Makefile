@@ -93,7 +93,7 @@ docs: ## Build the book into target/book, and check its links
 
 .PHONY: test-docs
 test-docs: ## Run the commands of README.md and docs, and check their configurations and queries
-	scripts/setup.sh demo
+	scripts/setup.sh test-docs
 	cargo build $(CARGO_FLAGS) -p cloudpulse-exporter -p cloudpulse-predictor -p cloudpulse-scaler
 	scripts/test-docs.py
 

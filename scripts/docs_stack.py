@@ -177,7 +177,7 @@ class Stack:
         predictor = self.folder / "predictor.yml"
         predictor.write_text(
             f"prometheus: {{url: '{self.url('prometheus')}'}}\ndefaults: true\nforecasts:\n- name: web-requests\n"
-            "  query: sum(rate(http_requests_total{job=\"web\"}[1m]))\n  bounds: {lower: 0}\n  interval: 15s\n"
+            "  query: sum(rate(http_requests_total{job=\"web\"}[5m]))\n  bounds: {lower: 0}\n  interval: 15s\n"
         )
         rule = self.folder / "rules.yaml"
         rule.write_text((ROOT / "rules/scaling/web.yaml").read_text().replace(

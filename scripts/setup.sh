@@ -11,6 +11,7 @@
 #   scripts/setup.sh helm     the same as kubernetes, and helm (in target/tools/bin), curl, and Kubernetes' schemas
 #   scripts/setup.sh dashboards  the same as demo, and Chromium, curl, and Node with npm
 #   scripts/setup.sh docs     mdBook (in target/tools/docs)
+#   scripts/setup.sh test-docs  the same as demo, and curl and Python
 #   scripts/setup.sh gpu      Vulkan's loader and Mesa's drivers, of which one computes on the CPU
 #   scripts/setup.sh deny     cargo-deny (in target/tools/bin)
 #   scripts/setup.sh dist     cargo-cyclonedx (in target/tools/bin), built in 90 s of CPU the first time and kept in
@@ -100,6 +101,10 @@ find_missing() {
         need curl curl
         need nodejs node
         need npm npm
+        ;;
+      test-docs)
+        need curl curl
+        need python3 python3
         ;;
       bench)
         need prometheus-node-exporter prometheus-node-exporter node_exporter
@@ -374,7 +379,7 @@ if [ $# -eq 0 ]; then
 fi
 for set in "$@"; do
   case $set in
-    rules | demo | test | dashboards | docs | bench | bench-lstm | kubernetes | deny | dist | helm | gpu) ;;
+    rules | demo | test | dashboards | docs | bench | bench-lstm | kubernetes | deny | dist | helm | test-docs | gpu) ;;
     -h | --help)
       usage
       exit

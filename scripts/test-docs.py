@@ -6,7 +6,7 @@ of a real Prometheus. What is not says why, in a comment right before its block:
 
     <!-- not run: takes a cluster -->        <!-- not checked: a fragment -->
 
-or begins with a program of ELSEWHERE. Anything else that fails is a failure. A `yaml` block that begins with `# NAME.yml` is also
+in one anywhere in its page that speaks for the whole page, `<!-- nothing here is run: why -->`, or begins with a program of ELSEWHERE. Anything else that fails is a failure. A `yaml` block that begins with `# NAME.yml` is also
 written to that file, for the commands of its page. Beside them run Prometheus, Alertmanager, exporter, predictor and scaler (see
 docs_stack.py); their usual addresses are replaced. `scripts/test-docs.py PAGE...` takes only those pages.
 """
@@ -33,6 +33,8 @@ ELSEWHERE = {
     "helm": "takes a cluster and a chart",
     "docker": "takes an engine and images",
     "journalctl": "takes systemd",
+    "systemctl": "takes systemd",
+    "git": "changes the checkout",
     "cargo": "the programs are built beforehand",
     "htpasswd": "asks for a password",
     "sed": "changes files of the repository",
@@ -43,6 +45,7 @@ ELSEWHERE = {
 PLACEHOLDER = re.compile(r"(?<![$\w{])\b[A-Z][A-Z_]+\b(?!-\d)")
 ABOUT_A_MACHINE = ("lsof", "ping", "ps ", "df ", "du ", "find ")
 MARK = re.compile(r"<!-- not (?:run|checked): (.+?) -->")
+PAGE_MARK = re.compile(r"<!-- nothing here is run: (.+?) -->")
 FENCE = re.compile(r"^(\s*)```(\S*)\s*$")
 # What the examples call by their usual addresses.
 ADDRESSES = {
@@ -57,7 +60,9 @@ Block = collections.namedtuple("Block", "page line language text mark")
 
 
 def blocks(page):
-    lines = page.read_text(encoding="utf-8").split("\n")
+    text = page.read_text(encoding="utf-8")
+    of_page = PAGE_MARK.search(text)
+    lines = text.split("\n")
     found, at = [], 0
     while at < len(lines):
         fence = FENCE.match(lines[at])
@@ -68,7 +73,7 @@ def blocks(page):
         if end is None:
             raise ValueError(f"{page}:{at + 1}: a block without an end")
         before = next((line for line in reversed(lines[:at]) if line.strip()), "")
-        mark = MARK.search(before)
+        mark = MARK.search(before) or of_page
         text = textwrap.dedent("\n".join(lines[at + 1 : end]))
         found.append(Block(page, at + 2, fence[2], text, mark and mark[1]))
         at = end + 1

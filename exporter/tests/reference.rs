@@ -62,8 +62,13 @@ async fn scrape() -> String {
     let url = format!("http://127.0.0.1:{}", free_port().unwrap());
     let arguments = ["--web.listen-address", url.trim_start_matches("http://")];
     let health = format!("{url}/healthz");
-    let _program = Program::start(Path::new(BINARY), &arguments, &[], Some(&health)).await.unwrap();
-    http_client().unwrap().get(format!("{url}/metrics")).send().await.unwrap().text().await.unwrap()
+    let old = [("AGENT_PORT", "8080"), ("DEBUG", "true")];
+    let mut program = Program::start(Path::new(BINARY), &arguments, &old, Some(&health)).await.unwrap();
+    let page = http_client().unwrap().get(format!("{url}/metrics")).send().await.unwrap().text().await.unwrap();
+    let log = std::fs::read_to_string(program.process().log_path()).unwrap();
+    assert_eq!(log.matches("set and without effect").count(), 1, "{log}");
+    assert!(log.contains("AGENT_PORT (now PORT or LISTEN_ADDRESS)") && !log.contains("8080"), "{log}");
+    page
 }
 
 /// Which labels there are may depend on the machine.

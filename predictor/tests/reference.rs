@@ -41,8 +41,12 @@ async fn metrics() {
     let listen = url.trim_start_matches("http://");
     let arguments = ["serve", "--prometheus", "http://127.0.0.1:1", "--listen", listen];
     let health = format!("{url}/healthz");
-    let program = Program::start(Path::new(BINARY), &arguments, &[], Some(&health)).await.unwrap();
+    let mut program =
+        Program::start(Path::new(BINARY), &arguments, &[("MODEL_SAVE_PATH", "a-value")], Some(&health)).await.unwrap();
     let page = http_client().unwrap().get(format!("{url}/metrics")).send().await.unwrap().text().await.unwrap();
+    let log = std::fs::read_to_string(program.process().log_path()).unwrap();
+    assert_eq!(log.matches("set and without effect").count(), 1, "{log}");
+    assert!(log.contains("MODEL_SAVE_PATH (now CLOUDPULSE_PREDICTOR_STATE_DIR)") && !log.contains("a-value"), "{log}");
     drop(program);
     // Families of forecasts stand on the page before there is one, without samples.
     let mut families = families(&page);

@@ -54,8 +54,12 @@ async fn metrics() {
     let (listen, health) = (url.trim_start_matches("http://"), format!("{url}/healthz"));
     let rules = workspace_root().join("rules/scaling/dry-run.yaml").display().to_string();
     let arguments = ["serve", "--rules", &rules, "--prometheus", "http://127.0.0.1:1", "--listen", listen];
-    let program = Program::start(Path::new(BINARY), &arguments, &[], Some(&health)).await.unwrap();
+    let mut program =
+        Program::start(Path::new(BINARY), &arguments, &[("ENABLE_AUTH", "a-value")], Some(&health)).await.unwrap();
     let page = http_client().unwrap().get(format!("{url}/metrics")).send().await.unwrap().text().await.unwrap();
+    let log = std::fs::read_to_string(program.process().log_path()).unwrap();
+    assert_eq!(log.matches("set and without effect").count(), 1, "{log}");
+    assert!(log.contains("ENABLE_AUTH (now --web.config.file)") && !log.contains("a-value"), "{log}");
     drop(program);
     let mut families = families(&page);
     for (name, labels) in OF_RULES {
