@@ -292,7 +292,7 @@ install_helm() {
     mkdir -p target/tools/bin && install -m 755 "$folder/helm/helm" target/tools/bin/helm; }; then
     rm -rf "$folder"
     show_log
-    say "helm cannot be installed; put helm 3.18 or newer on PATH."
+    say "helm cannot be installed; put helm 3.17 or newer on PATH."
     return 1
   fi
   rm -rf "$folder"
