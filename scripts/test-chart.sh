@@ -256,7 +256,7 @@ start predictor-1 run_pod cloudpulse cloudpulse-predictor-1 predictor-1 --replac
 start_scaler scaler-upgraded
 wait_for 60 "the external metrics API after the upgrade" is '' apiservice v1beta1.external.metrics.k8s.io "$available" True
 kubectl apply -f helm/cloudpulse/examples/hpa.yaml >/dev/null
-wait_for 90 "the HPA's metric" is shop hpa web '{.status.conditions[?(@.type=="ScalingActive")].status}' True
+wait_for 180 "the HPA's metric" is shop hpa web '{.status.conditions[?(@.type=="ScalingActive")].status}' True
 risen() { [ "$(object shop deployment web '{.spec.replicas}')" -ge 5 ]; }
 wait_for 60 "five replicas for a forecast of 600 at 120 a replica" risen
 raw='/apis/external.metrics.k8s.io/v1beta1/namespaces/shop/cloudpulse-forecast-web-requests?labelSelector=horizon%3D5m%2Cquantile%3D0.99'
@@ -304,3 +304,14 @@ as_before() {
 }
 wait_for 60 "nothing left but the definition" as_before
 say "uninstalled; nothing is left but the definition of ScalingRules"
+
+# --- Without Helm ------------------------------------------------------------------------------------------------------------------------
+
+plain=(-f manifests/predictor.yaml -f manifests/scaler.yaml)
+kubectl apply --server-side -f manifests/crds.yaml >/dev/null
+kubectl apply "${plain[@]}" >/dev/null
+wait_for 60 "a predictor by plain manifests" is cloudpulse statefulset cloudpulse-predictor '{.status.readyReplicas}' 1
+wait_for 60 "two scalers by plain manifests" is cloudpulse deployment cloudpulse-scaler '{.status.readyReplicas}' 2
+kubectl delete "${plain[@]}" >/dev/null
+wait_for 60 "nothing left of the plain manifests" as_before
+say "the plain manifests install and go, too"
