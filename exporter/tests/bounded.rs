@@ -2,7 +2,7 @@
 //! ten thousand mounts, sixteen MiB of metrics of others. A mount that hangs has its test in `process.rs`.
 //!
 //! They need root, for namespaces, and say so where they do not run. How long they take is printed and not judged.
-#![allow(clippy::unwrap_used, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "test code")]
 
 mod support;
 
