@@ -34,8 +34,7 @@ pub(crate) async fn bring(stack: &Stack) -> anyhow::Result<()> {
     stack.compose(&["create", "--no-build", "prometheus"])?;
     let containers = stack.containers("prometheus")?;
     let id = containers[0]["Id"].as_str().context("no container")?;
-    let copy =
-        "tar --directory \"$1\" --owner 65534 --group 65534 --create . | docker cp - \"$2:/prometheus\"";
+    let copy = "tar --directory \"$1\" --owner 65534 --group 65534 --create . | docker cp - \"$2:/prometheus\"";
     let mut command = Command::new("bash");
     command.args(["-o", "pipefail", "-c", copy, "copy"]).arg(&blocks).arg(id);
     run(command.env("DOCKER_HOST", stack.docker.address()))?;
