@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code")]
 
 mod checks;
+mod past;
 mod stack;
 
 use std::collections::BTreeSet;
@@ -36,6 +37,7 @@ async fn the_stack_comes_up_forecasts_scales_is_upgraded_and_goes() {
     checks::an_image_is_nothing_but_its_programs(&stack);
     checks::a_web_config_file_is_served_under(&stack).await;
 
+    past::bring(&stack).await.unwrap();
     let begin = Instant::now();
     stack.compose(&["up", "--detach", "--no-build"]).unwrap();
     println!("{:4.0} s: compose up has returned", begin.elapsed().as_secs_f64());
