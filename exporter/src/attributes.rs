@@ -163,6 +163,18 @@ pub(crate) fn names(folder: &Path, most: usize, wants: impl Fn(&str) -> bool) ->
     Ok(names)
 }
 
+/// Returns the names of a folder that stands for a filesystem or a cache, which are UUIDs; none where there is no such folder: a
+/// machine without them has no want of data.
+///
+/// # Errors
+/// [`CollectError::Read`] when the folder cannot be read.
+pub(crate) fn uuids(folder: &Path, most: usize) -> Result<Vec<String>, CollectError> {
+    match names(folder, most, |name| name.contains('-')) {
+        Err(CollectError::NoData(_)) => Ok(Vec::new()),
+        list => list,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

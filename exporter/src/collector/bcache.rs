@@ -8,7 +8,7 @@ use cloudpulse_common::exposition::{Number, Page};
 use super::class::numbered;
 use super::family::{Described, Gathered};
 use super::{CollectError, Collector, Entry};
-use crate::attributes::{Attributes, LONGEST, names};
+use crate::attributes::{Attributes, LONGEST, names, uuids};
 use crate::config::Filters;
 use crate::host::Host;
 use crate::parse::lines;
@@ -90,14 +90,8 @@ struct Bcache {
 
 impl Collector for Bcache {
     fn collect(&mut self, _: &mut Host, page: &mut Page<'_>) -> Result<(), CollectError> {
-        // A machine without it has no sets, which is no want of data in node_exporter either.
-        let list = match names(&self.folder, MOST, |name| name.contains('-')) {
-            Ok(list) => list,
-            Err(CollectError::NoData(_)) => return Ok(()),
-            Err(error) => return Err(error),
-        };
         let mut gathered = Gathered::new(&FAMILIES);
-        for name in &list {
+        for name in &uuids(&self.folder, MOST)? {
             gather(&self.folder.join(name), name, &mut gathered);
         }
         gathered.write(page);
