@@ -24,13 +24,17 @@ pub fn write(command: &Command, folder: &Path) -> anyhow::Result<()> {
         let folder = create(&folder.join("completions").join(folder_of_shell))?;
         let file = clap_complete::generate_to(shell, &mut command.clone(), &name, &folder)
             .with_context(|| format!("writing into {}", folder.display()))?;
-        if shell == Shell::Bash {
+        let script = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let (own, script) = match shell {
             // bash-completion looks for a file of the program's own name.
-            let own = folder.join(&name);
-            std::fs::rename(&file, &own).with_context(|| format!("renaming {}", file.display()))?;
-            let script = std::fs::read_to_string(&own).with_context(|| format!("reading {}", own.display()))?;
-            std::fs::write(&own, mend_bash(&script, &name)).with_context(|| format!("writing {}", own.display()))?;
-        }
+            Shell::Bash => {
+                std::fs::remove_file(&file).with_context(|| format!("removing {}", file.display()))?;
+                (folder.join(&name), mend_bash(&script, &name))
+            }
+            Shell::Fish => (file, mend_fish(&script)),
+            _ => (file, script),
+        };
+        std::fs::write(&own, script).with_context(|| format!("writing {}", own.display()))?;
     }
     Ok(())
 }
@@ -39,6 +43,16 @@ pub fn write(command: &Command, folder: &Path) -> anyhow::Result<()> {
 /// (<https://github.com/clap-rs/clap/issues/6421>).
 fn mend_bash(script: &str, name: &str) -> String {
     script.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"))
+}
+
+/// fish's argparse takes no name with a point, such as `web.listen-address`, and then nothing at all is completed. It only has to tell
+/// flags from the subcommand, so it sees all words without points.
+fn mend_fish(script: &str) -> String {
+    let without = |line: &str| {
+        if line.trim_start().starts_with("string join") { line.replace('.', "_") } else { line.to_owned() }
+    };
+    let lines: Vec<String> = script.lines().map(without).collect();
+    lines.join("\n").replace("(commandline -opc)", "(commandline -opc | string replace --all . _)") + "\n"
 }
 
 fn create(folder: &Path) -> anyhow::Result<std::path::PathBuf> {

@@ -114,16 +114,22 @@ fn zsh_and_fish_parse_their_completions() {
 }
 
 #[test]
-fn fish_completes_a_flag() {
-    let folder = written("cloudpulse-exporter");
-    let file = folder.path().join("completions/fish/cloudpulse-exporter.fish");
-    let script = format!("source {}; complete -C 'cloudpulse-exporter --web.l'", file.display());
-    match run("fish", &["--no-config".as_ref(), "-c".as_ref(), script.as_ref()]) {
-        Some(output) => {
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert!(text.starts_with("--web.listen-address"), "{text:?}, {}", String::from_utf8_lossy(&output.stderr));
-        }
-        None => eprintln!("SKIPPED: fish is not installed"),
+fn fish_completes_flags_and_subcommands() {
+    for (program, line, expected) in [
+        ("cloudpulse-exporter", "--web.l", "--web.listen-address"),
+        ("cloudpulse-exporter", "--web.listen-address=127.0.0.1:9100 hea", "health"),
+        ("cloudpulse-predictor", "models retr", "retrain"),
+        ("cloudpulse-scaler", "serve --kubernetes.n", "--kubernetes.namespace"),
+    ] {
+        let folder = written(program);
+        let file = folder.path().join(format!("completions/fish/{program}.fish"));
+        let script = format!("source {}; complete -C '{program} {line}'", file.display());
+        let Some(output) = run("fish", &["--no-config".as_ref(), "-c".as_ref(), script.as_ref()]) else {
+            eprintln!("SKIPPED: fish is not installed; nothing was completed with it");
+            return;
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.starts_with(expected), "{line}: {text:?}, {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
