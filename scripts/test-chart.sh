@@ -149,8 +149,9 @@ EOF
 # --- Install of an older chart, upgrade to this one -----------------------------------------------------------------------------------
 
 # It has another version, an older definition, an object that is no more, and lacks one that came later.
+older=0.0.1
 cp -R helm/cloudpulse "$work/older"
-sed -i 's/^\(version\|appVersion\): .*/\1: 0.0.1/' "$work/older/Chart.yaml"
+sed -i "s/^\(version\|appVersion\): .*/\1: $older/" "$work/older/Chart.yaml"
 sed -i '/^ *shortNames:/,/^ *- /d' "$work/older/crds/scalingrules.yaml"
 rm "$work/older/templates/network-policies.yaml"
 cat >"$work/older/templates/former.yaml" <<'EOF'
@@ -161,9 +162,9 @@ EOF
 helm package --destination "$work" "$work/older" >/dev/null
 helm package --destination "$work" helm/cloudpulse >/dev/null
 version=$(sed -n 's/^version: //p' helm/cloudpulse/Chart.yaml)
-[ "$version" != 0.0.1 ] || die "the chart has the version of the older one"
+[ "$version" != "$older" ] || die "the chart has the version of the older one"
 
-helm install cloudpulse "$work/cloudpulse-0.0.1.tgz" --namespace cloudpulse --values "$work/values.yaml" \
+helm install cloudpulse "$work/cloudpulse-$older.tgz" --namespace cloudpulse --values "$work/values.yaml" \
   --set predictor.replicas=1,scaler.watchNamespace=shop --wait --timeout 2m >"$work/install.log"
 says "$work/install.log" "Monitors and rules for the Prometheus Operator are there"
 wait_for 60 "exporters on both nodes" is nodes daemonset cloudpulse-exporter '{.status.numberReady}' 2
