@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cloudpulse_testkit::binary::Program;
-use cloudpulse_testkit::net::free_port;
+use cloudpulse_testkit::net::{free_port, http_client};
 use cloudpulse_testkit::process::{Process, find_program};
 use cloudpulse_testkit::prometheus::{Prometheus, PrometheusOptions};
 use rcgen::{
@@ -80,6 +80,8 @@ impl Folder {
 
     async fn send(&self, port: u16, ask: &Ask) -> Option<reqwest::Response> {
         let Ask { scheme, user, certificate, tls12_only } = ask;
+        // Chooses what all TLS clients of the process compute with.
+        http_client().unwrap();
         let authority = reqwest::Certificate::from_pem(self.read("ca.crt").as_bytes()).unwrap();
         let mut client = reqwest::Client::builder().no_proxy().timeout(WAIT).tls_certs_only([authority]);
         if let Some(name) = certificate {
