@@ -247,7 +247,7 @@ impl Average {
     }
 }
 
-/// Least and largest value of about the last day, by hours.
+/// Least and largest value of the last day, by hours.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Extremes {
     ticks_per_hour: i64,
@@ -255,7 +255,9 @@ struct Extremes {
 }
 
 impl Extremes {
-    const HOURS: usize = 24;
+    /// This hour, of which only a part is over, and the 24 before it: with fewer, yesterday's next minutes were forgotten, and a
+    /// rush within one hour of the clock was clipped to the load before it.
+    const HOURS: usize = 25;
 
     fn new(ticks_per_hour: i64) -> Self {
         Self { ticks_per_hour, hours: VecDeque::new() }
@@ -341,6 +343,19 @@ mod tests {
         let distribution = model.distribution(&history).unwrap();
         let highest = values.iter().copied().fold(0.0, f64::max);
         assert!(distribution.quantile(0.999) < 1.5 * highest, "{}", distribution.quantile(0.999));
+    }
+
+    /// The rush begins and ends within an hour of the clock, and it is that hour again.
+    #[test]
+    fn a_rush_within_one_hour_of_the_clock_is_expected_again() {
+        let noise = load(6 * 1440, 60);
+        // The first minute is the fortieth of an hour; the rush is from minute 10 to 50 of the hour after.
+        let rush = |minute: usize| (30..70).contains(&(minute % 1440));
+        let value = |minute: usize| if rush(minute) { 900.0 } else { 150.0 } + 0.01 * noise[minute];
+        let values: Vec<f64> = (0..5 * 1440 + 28).map(value).collect();
+        let (model, history) = learnt(&values, 60, 5);
+        let quantile = model.distribution(&history).unwrap().quantile(0.99);
+        assert!(quantile > 800.0, "{quantile}");
     }
 
     #[test]
