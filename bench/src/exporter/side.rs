@@ -7,6 +7,9 @@ use anyhow::Context as _;
 use cloudpulse_testkit::binary::Program;
 use cloudpulse_testkit::net::{free_port, http_client};
 
+/// A thousand network devices take node_exporter many seconds while its system calls are counted.
+const LONGEST_SCRAPE: Duration = Duration::from_secs(60);
+
 pub(super) const TEXT: &str = "text/plain";
 pub(super) const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
 
@@ -55,7 +58,7 @@ impl Side {
     /// Scrapes once and returns how long it took.
     pub(super) async fn scrape(&mut self, accept: &str) -> anyhow::Result<Duration> {
         let begin = Instant::now();
-        let request = self.client.get(&self.url).header("Accept", accept);
+        let request = self.client.get(&self.url).header("Accept", accept).timeout(LONGEST_SCRAPE);
         let page = request.send().await?.error_for_status()?.bytes().await?;
         let took = begin.elapsed();
         self.page_bytes = page.len();

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::side::{Side, TEXT};
 use crate::table;
 
-const SCRAPES: u32 = 20;
+const SCRAPES: u32 = 5;
 
 /// Returns how many system calls a scrape takes; `None`, said, where strace is missing or may not trace.
 pub(super) async fn per_scrape(side: &mut Side) -> anyhow::Result<Option<f64>> {
