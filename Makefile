@@ -145,7 +145,7 @@ bench: ## Run all benchmarks beside the peers, in one run
 	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench --
 
 .PHONY: bench-exporter
-bench-exporter: ## Measure the exporter beside node_exporter, and with up to 1,000 network devices; ROUNDS=1, SOAK=86400
+bench-exporter: ## Measure the exporter beside node_exporter, and with up to 1,000 network devices and 100 disks; ROUNDS=1, SOAK=86400
 	scripts/setup.sh bench
 	cargo run --release $(CARGO_FLAGS) -p cloudpulse-bench -- exporter $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SOAK),--soak $(SOAK))
 

@@ -1,9 +1,10 @@
 //! Our exporter beside node_exporter on the same machine in the same minute, scraped in turns: a set of nine collectors, to which
-//! the bars of the project apply, the default sets, and how both grow with network devices and containers.
+//! the bars of the project apply, the default sets, and how both grow with network devices, disks and containers.
 //!
 //! The figures to trust on a busy machine are CPU per scrape (from the scheduler's own account), memory and their ratios;
 //! latencies depend on what else runs.
 
+mod disks;
 mod growth;
 mod side;
 mod soak;
@@ -13,12 +14,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use cloudpulse_testkit::binary::{workspace_binary, workspace_root};
 use cloudpulse_testkit::process::{find_program, run as run_command};
 
 use self::side::{Round, Side, TEXT, quantile};
 use crate::table;
 
+const NAME: &str = "cloudpulse-exporter";
 const COLLECTORS: [&str; 9] =
     ["cpu", "diskstats", "filesystem", "loadavg", "meminfo", "netdev", "stat", "time", "uname"];
 /// The filters of both, because distributions patch node_exporter's defaults.
@@ -49,6 +52,9 @@ pub(crate) struct Args {
     /// Numbers of veth devices, in a network namespace of their own; none to leave this out. Needs root.
     #[arg(long, value_delimiter = ',', default_value = "1,100,1000", value_name = "N,…", num_args = 0..)]
     veths: Vec<u32>,
+    /// Numbers of disks in memory; none to leave this out. Needs root and the kernel's zram.
+    #[arg(long, value_delimiter = ',', default_value = "1,10,100", value_name = "N,…", num_args = 0..)]
+    disks: Vec<u32>,
     /// Numbers of containers; none to leave this out. Needs a Docker engine, or root and dockerd.
     #[arg(long, value_delimiter = ',', default_value = "1,20", value_name = "N,…", num_args = 0..)]
     containers: Vec<u32>,
@@ -70,6 +76,7 @@ impl Default for Args {
             rounds: 5,
             scrapes: 50,
             veths: vec![1, 100, 1000],
+            disks: vec![1, 10, 100],
             containers: vec![1, 20],
             soak: None,
             soak_rate: 150,
@@ -90,27 +97,47 @@ struct Programs {
 /// # Errors
 /// When one of the two cannot be built, started or scraped.
 pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
+    let (shipped, dynamic) = (shipped()?, workspace_binary(NAME, true)?);
     if let Some(veths) = args.inside {
-        let programs = Programs { ours: workspace_binary("cloudpulse-exporter", true)?, theirs: node_exporter()? };
+        let programs = Programs { ours: shipped, theirs: node_exporter()? };
         return growth::inside(&programs, args, veths).await;
     }
-    // By itself, as an image of it is built: together with the other programs it would carry their features of the crates
-    // that they share, such as a runtime of many threads.
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let build = ["build", "--quiet", "--release", "-p", "cloudpulse-exporter"];
-    run_command(Command::new(cargo).current_dir(workspace_root()).args(build))?;
-    let ours = workspace_binary("cloudpulse-exporter", true)?;
     if let Some(scrapes) = args.soak {
-        return soak::run(&ours, scrapes, args.soak_rate).await;
+        return soak::run(&shipped, scrapes, args.soak_rate).await;
     }
-    let programs = Programs { ours, theirs: node_exporter()? };
-    compare("nine collectors, the same of both", &programs, args, &nine_collectors(), &[], Some(&BARS)).await?;
+    let theirs = node_exporter()?;
+    let what = "nine collectors, the same of both, ours linked dynamically as theirs is";
+    let programs = Programs { ours: dynamic, theirs: theirs.clone() };
+    compare(what, &programs, args, &nine_collectors(), &[], Some(&BARS)).await?;
+    let programs = Programs { ours: shipped, theirs };
+    let what = "nine collectors, the same of both, ours as images and archives have it: static";
+    compare(what, &programs, args, &nine_collectors(), &[], Some(&BARS)).await?;
     let default = ["--web.disable-exporter-metrics".to_owned()];
     let like_theirs = ["--no-collector.container".to_owned()];
     let what = "the default sets, ours without the collector of containers";
     compare(what, &programs, args, &default, &like_theirs, None).await?;
     growth::veths(args)?;
+    disks::run(&programs, args).await?;
     growth::containers(&programs.ours, args).await
+}
+
+/// Returns the program as images and archives have it: linked statically, for a target that is named. Builds both kinds.
+///
+/// By itself, as an image of it is built: together with the other programs it would carry their features of the crates
+/// that they share, such as a runtime of many threads.
+fn shipped() -> anyhow::Result<PathBuf> {
+    let rustc = run_command(Command::new("rustc").arg("-vV"))?;
+    let target = rustc.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
+    let cargo = || {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(workspace_root()).args(["build", "--quiet", "--release", "-p", NAME]);
+        cargo
+    };
+    run_command(&mut cargo())?;
+    run_command(cargo().args(["--target", target]).env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    let dynamic = workspace_binary(NAME, true)?;
+    let folder = dynamic.ancestors().nth(2).context("the program lies in no target folder")?;
+    Ok(folder.join(target).join("release").join(NAME))
 }
 
 fn node_exporter() -> anyhow::Result<PathBuf> {
