@@ -91,6 +91,8 @@ find_missing() {
     case $set in
       test)
         need prometheus-node-exporter prometheus-node-exporter node_exporter
+        need_file systemd /usr/lib/systemd/systemd
+        need dbus-daemon dbus-daemon
         need docker.io dockerd
         need "$(docker_client_package)" docker
         need_module python3-prometheus-client prometheus_client.openmetrics.parser

@@ -14,7 +14,7 @@ use crate::collector::{COLLECTORS, Entry};
 use crate::host::Roots;
 
 use self::filters::FilterArguments;
-pub use self::filters::{Containers, Filters};
+pub use self::filters::{Containers, Filters, Systemd};
 
 /// What the exporter was asked to do.
 #[derive(Debug)]
@@ -151,7 +151,7 @@ impl Config {
 }
 
 /// Collectors that node_exporter has and this does not: whoever turns them off there may do so here.
-const ABSENT: [&str; 24] = [
+const ABSENT: [&str; 23] = [
     "bcachefs",
     "buddyinfo",
     "cgroups",
@@ -173,7 +173,6 @@ const ABSENT: [&str; 24] = [
     "slabinfo",
     "softirqs",
     "sysctl",
-    "systemd",
     "tcpstat",
     "wifi",
 ];
@@ -250,7 +249,7 @@ mod tests {
         command().debug_assert();
         let config = parse(&[]).unwrap();
         assert_eq!(config.collectors.len(), COLLECTORS.iter().filter(|entry| entry.by_default).count());
-        assert!(!config.collectors.contains(&"processes"));
+        assert!(!config.collectors.contains(&"processes") && !config.collectors.contains(&"systemd"));
         assert_eq!(config.listen, ["127.0.0.1:9100".parse().unwrap()]);
         assert!(!config.node_id.is_empty());
     }
@@ -271,10 +270,10 @@ mod tests {
         assert!(parse(&["--collector.nothing"]).is_err());
         // What is not here can be turned off and not on.
         assert_eq!(
-            parse(&["--no-collector.wifi", "--no-collector.systemd"]).unwrap().collectors,
+            parse(&["--no-collector.wifi", "--no-collector.logind"]).unwrap().collectors,
             parse(&[]).unwrap().collectors
         );
-        assert!(parse(&["--collector.systemd"]).is_err() && parse(&["--no-collector.nothing"]).is_err());
+        assert!(parse(&["--collector.wifi"]).is_err() && parse(&["--no-collector.nothing"]).is_err());
     }
 
     #[test]
@@ -300,6 +299,24 @@ mod tests {
         let chosen = containers(&["--collector.container.labels=team, tier", "--collector.container.docker-socket="]);
         assert_eq!((chosen.labels, chosen.socket), (vec!["team".to_owned(), "tier".to_owned()], Some(PathBuf::new())));
         assert!(containers(&["--collector.container.labels="]).labels.is_empty());
+    }
+
+    #[test]
+    fn units_match_as_a_whole_and_both_patterns_hold() {
+        let systemd = |arguments: &[&str]| parse(arguments).unwrap().filters.systemd;
+        let default = systemd(&[]);
+        for (unit, accepted) in [("a.service", true), ("a.target", true), ("a.mount", false), ("a.mount.service", true)]
+        {
+            assert_eq!(default.accepts(unit), accepted, "{unit}");
+        }
+        let chosen =
+            systemd(&["--collector.systemd.unit-include=(a|b)\\.service", "--collector.systemd.unit-exclude=b.*"]);
+        let units = ["a.service", "b.service", "aa.service"].map(|unit| chosen.accepts(unit));
+        assert_eq!(units, [true, false, false]);
+        let bus = |address: &str| parse(&["--collector.systemd.bus-address", address]).map(|it| it.filters.systemd.bus);
+        assert_eq!(bus("unix:path=/run/bus,guid=1").unwrap(), Some(PathBuf::from("/run/bus")));
+        assert!(default.bus.is_none() && bus("tcp:host=a").is_err());
+        assert!(parse(&["--collector.systemd.unit-include=("]).is_err());
     }
 
     #[test]

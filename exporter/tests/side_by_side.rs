@@ -5,14 +5,19 @@
 #[path = "support/machine.rs"]
 mod machine;
 mod support;
+#[path = "support/systemd.rs"]
+mod systemd;
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use cloudpulse_testkit::binary::Program;
 use cloudpulse_testkit::net::free_port;
 use cloudpulse_testkit::process::find_program;
 
 use support::{Exporter, get};
+use systemd::Systemd;
 
 /// Families of node_exporter's default page that ours does not have, by prefix, each with the reason.
 const NOT_DONE: [(&str, &str); 2] =
@@ -119,13 +124,17 @@ struct Pages {
 }
 
 async fn scrape_both(flags: &[&str], their_flags: &[&str]) -> Pages {
+    scrape_both_with(flags, their_flags, &[]).await
+}
+
+async fn scrape_both_with(flags: &[&str], their_flags: &[&str], their_env: &[(&str, &str)]) -> Pages {
     let node_exporter =
         find_program(&["prometheus-node-exporter", "node_exporter"], "prometheus-node-exporter").unwrap();
     let address = format!("127.0.0.1:{}", free_port().unwrap());
     let listen = format!("--web.listen-address={address}");
     let all: Vec<&str> = flags.iter().chain(their_flags).copied().chain([listen.as_str()]).collect();
     let url = format!("http://{address}/metrics");
-    let _theirs = Program::start(&node_exporter, &all, &[], Some(&url)).await.unwrap();
+    let _theirs = Program::start(&node_exporter, &all, their_env, Some(&url)).await.unwrap();
     let mut exporter = Exporter::start(flags).await;
     // Ours later: its counters are not smaller. The first scrape of each is not the one that is compared.
     exporter.text().await;
@@ -296,6 +305,59 @@ async fn a_machine_with_all_hardware_is_shown_as_node_exporter_shows_it() {
         "node_bcache_dirty_data_bytes",
     ] {
         assert!(pages.theirs.contains_key(family), "{family}");
+    }
+}
+
+#[tokio::test]
+async fn a_real_systemd_is_shown_as_node_exporter_shows_it() {
+    let Some(systemd) = Systemd::start() else { return };
+    let address = format!("unix:path={}", systemd.path("bus").display());
+    let bus = format!("--collector.systemd.bus-address={address}");
+    let flags = [
+        "--web.disable-exporter-metrics",
+        "--collector.disable-defaults",
+        "--collector.systemd",
+        "--collector.systemd.enable-task-metrics",
+        "--collector.systemd.enable-restarts-metrics",
+        "--collector.systemd.enable-start-time-metrics",
+        "--collector.systemd.unit-exclude=.+\\.(automount|device|scope|slice)",
+    ];
+    let ours: Vec<&str> = flags.into_iter().chain([bus.as_str()]).collect();
+    let until = Instant::now() + Duration::from_secs(60);
+    let mut door = None;
+    loop {
+        // A new one each time: one that a bus which is not there yet has made wait is no use here.
+        let page = Exporter::start(&ours).await.text().await;
+        door = door.or_else(|| UnixStream::connect(systemd.path("door")).ok());
+        let is_settled = [
+            "bad.service\",state=\"failed\",type=\"simple\"} 1",
+            "timer_last_trigger",
+            "accepted_connections_total{name=\"door.socket\"} 1",
+        ]
+        .into_iter()
+        .all(|sample| page.contains(sample));
+        if is_settled {
+            break;
+        }
+        assert!(Instant::now() < until, "{page}\n{}", systemd.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // node_exporter knows that address by the environment alone.
+    let mut pages = scrape_both_with(&flags, &[], &[("DBUS_SYSTEM_BUS_ADDRESS", &address)]).await;
+    let exporter = Exporter::start(&ours).await;
+    pages.ours = read(&exporter.text().await);
+    let differences = pages.differences(true);
+    let refused = "node_systemd_socket_refused_connections_total: counter in place of gauge";
+    assert_eq!(differences, [refused]);
+    for (family, count) in [
+        ("node_systemd_unit_state", 60),
+        ("node_systemd_unit_tasks_max", 1),
+        ("node_systemd_service_restart_total", 4),
+        ("node_systemd_timer_last_trigger_seconds", 1),
+        ("node_systemd_socket_current_connections", 2),
+        ("node_systemd_unit_start_time_seconds", 12),
+    ] {
+        assert!(pages.theirs[family].1.len() >= count, "{family}: {:?}", pages.theirs[family]);
     }
 }
 

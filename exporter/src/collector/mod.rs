@@ -42,6 +42,7 @@ mod selinux;
 mod sockstat;
 mod softnet;
 mod stat;
+mod systemd;
 mod tapestats;
 mod textfile;
 mod thermal_zone;
@@ -144,6 +145,7 @@ pub const COLLECTORS: &[Entry] = &[
     sockstat::ENTRY,
     softnet::ENTRY,
     stat::ENTRY,
+    systemd::ENTRY,
     tapestats::ENTRY,
     textfile::ENTRY,
     thermal_zone::ENTRY,

@@ -16,6 +16,10 @@ const FS_TYPES_EXCLUDE: &str = "^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debug
 /// Disks that are left out by default: partitions, and what is no disk; node_exporter's.
 const DISKS_EXCLUDE: &str = "^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\\d+n\\d+p)\\d+$";
 
+/// Units that are exported by default, and that are not; node_exporter's.
+const UNITS_INCLUDE: &str = ".+";
+const UNITS_EXCLUDE: &str = r".+\.(automount|device|mount|scope|slice)";
+
 /// Labels of containers that are exported by default: those of Docker Compose by which its services are told apart.
 const CONTAINER_LABELS: &str =
     "com.docker.compose.project,com.docker.compose.service,com.docker.compose.container-number";
@@ -42,9 +46,63 @@ impl Default for Containers {
     }
 }
 
+/// What the collector systemd asks for.
+#[derive(Debug, Clone)]
+pub struct Systemd {
+    /// Whole names of units that are exported, unless `exclude` matches them too.
+    pub include: Regex,
+    /// Whole names of units that are left out.
+    pub exclude: Regex,
+    /// Tasks of each service.
+    pub tasks: bool,
+    /// Restarts of each service.
+    pub restarts: bool,
+    /// When each unit became active.
+    pub start_times: bool,
+    /// Asks systemd itself and not over the bus.
+    pub private: bool,
+    /// Socket of the bus, as this process sees it; that of the host's system when absent.
+    pub bus: Option<PathBuf>,
+}
+
+impl Systemd {
+    /// Returns whether a unit is exported.
+    pub fn accepts(&self, unit: &str) -> bool {
+        self.include.is_match(unit) && !self.exclude.is_match(unit)
+    }
+}
+
+impl Default for Systemd {
+    #[expect(clippy::expect_used, reason = "the constants are regular expressions, as every test shows")]
+    fn default() -> Self {
+        Self {
+            include: whole(UNITS_INCLUDE).expect("a regular expression"),
+            exclude: whole(UNITS_EXCLUDE).expect("a regular expression"),
+            tasks: false,
+            restarts: false,
+            start_times: false,
+            private: false,
+            bus: None,
+        }
+    }
+}
+
+/// Reads a pattern for the whole of a name, as node_exporter takes those of units.
+fn whole(pattern: &str) -> Result<Regex, regex_lite::Error> {
+    Regex::new(&format!("^(?:{pattern})$"))
+}
+
+/// Returns the path of an address of a bus, such as `unix:path=/run/dbus/system_bus_socket,guid=…`.
+fn bus_path(address: &str) -> Result<PathBuf, String> {
+    let path = address.strip_prefix("unix:path=").and_then(|rest| rest.split([',', ';']).next());
+    path.map(PathBuf::from).ok_or_else(|| format!("{address:?} is not of the form unix:path=PATH"))
+}
+
 /// Which devices, mounts and containers are exported.
 #[derive(Debug, Clone)]
 pub struct Filters {
+    /// Of the collector systemd.
+    pub systemd: Systemd,
     /// Of the collector container.
     pub containers: Containers,
     /// Devices of the collector arp.
@@ -83,6 +141,7 @@ impl Default for Filters {
         let regex = |pattern: &str| Regex::new(pattern).expect("a regular expression");
         let without = |pattern: &str| Filter { include: None, exclude: Some(regex(pattern)) };
         Self {
+            systemd: Systemd::default(),
             containers: Containers::default(),
             arp_devices: Filter::default(),
             hwmon_chips: Filter::default(),
@@ -242,6 +301,34 @@ pub(super) struct FilterArguments {
     #[arg(long = "collector.filesystem.fs-types-exclude", env = "COLLECTOR_FILESYSTEM_FS_TYPES_EXCLUDE",
           value_name = "REGEX", default_value = FS_TYPES_EXCLUDE, conflicts_with = "type_include")]
     type_exclude: Regex,
+    /// Units of systemd to export: a pattern of their whole names.
+    #[arg(long = "collector.systemd.unit-include", env = "COLLECTOR_SYSTEMD_UNIT_INCLUDE", value_name = "REGEX",
+          default_value = UNITS_INCLUDE, value_parser = whole)]
+    unit_include: Regex,
+    /// Units of systemd to leave out: a pattern of their whole names.
+    #[arg(long = "collector.systemd.unit-exclude", env = "COLLECTOR_SYSTEMD_UNIT_EXCLUDE", value_name = "REGEX",
+          default_value = UNITS_EXCLUDE, value_parser = whole)]
+    unit_exclude: Regex,
+    /// Export the tasks of each service of systemd, and how many it may have.
+    #[arg(long = "collector.systemd.enable-task-metrics", env = "COLLECTOR_SYSTEMD_ENABLE_TASK_METRICS")]
+    unit_tasks: bool,
+    /// Export how often systemd restarted each service.
+    #[arg(long = "collector.systemd.enable-restarts-metrics", env = "COLLECTOR_SYSTEMD_ENABLE_RESTARTS_METRICS")]
+    unit_restarts: bool,
+    /// Export when each unit of systemd became active.
+    #[arg(long = "collector.systemd.enable-start-time-metrics", env = "COLLECTOR_SYSTEMD_ENABLE_START_TIME_METRICS")]
+    unit_start_times: bool,
+    /// Ask systemd at its own socket, /run/systemd/private of the host, and not over the bus. Only root may.
+    #[arg(long = "collector.systemd.private", env = "COLLECTOR_SYSTEMD_PRIVATE")]
+    systemd_private: bool,
+    /// Address of the bus over which systemd is asked, as `unix:path=PATH`; /run/dbus/system_bus_socket of the host by default.
+    #[arg(
+        long = "collector.systemd.bus-address",
+        env = "DBUS_SYSTEM_BUS_ADDRESS",
+        value_name = "ADDRESS",
+        value_parser = bus_path
+    )]
+    systemd_bus: Option<PathBuf>,
 }
 
 impl From<FilterArguments> for Filters {
@@ -272,9 +359,25 @@ impl From<FilterArguments> for Filters {
             mount_exclude,
             type_include,
             type_exclude,
+            unit_include,
+            unit_exclude,
+            unit_tasks,
+            unit_restarts,
+            unit_start_times,
+            systemd_private,
+            systemd_bus,
         } = arguments;
         let labels = container_labels.split(',').map(str::trim).filter(|label| !label.is_empty());
         Self {
+            systemd: Systemd {
+                include: unit_include,
+                exclude: unit_exclude,
+                tasks: unit_tasks,
+                restarts: unit_restarts,
+                start_times: unit_start_times,
+                private: systemd_private,
+                bus: systemd_bus,
+            },
             containers: Containers {
                 ids: Filter { include: container_include, exclude: container_exclude },
                 socket: container_socket.map(PathBuf::from),
