@@ -43,7 +43,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Which {
     /// The exporter beside node_exporter: CPU per scrape, memory, latency, system calls, size, and how they grow with network
-    /// devices and containers; or a day of scrapes in minutes.
+    /// devices, disks and containers; or a day of scrapes in minutes.
     Exporter(exporter::Args),
     /// The Prophet fit beside Python Prophet and Stan in WebAssembly: time, posterior, forecast.
     Speed,
