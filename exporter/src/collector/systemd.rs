@@ -7,7 +7,7 @@ mod message;
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cloudpulse_common::exposition::{Kind, Labels, Number, Page};
@@ -191,7 +191,7 @@ impl Collector for Systemd {
     }
 }
 
-fn ask(path: &PathBuf, options: &Options, until: Instant) -> io::Result<Said> {
+fn ask(path: &Path, options: &Options, until: Instant) -> io::Result<Said> {
     let mut bus = Bus::connect(path, until)?;
     let destination = (!options.private).then_some(SYSTEMD);
     if destination.is_some() {

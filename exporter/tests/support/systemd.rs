@@ -38,6 +38,7 @@ pub(crate) struct Systemd {
 
 impl Systemd {
     /// Starts one. `None`, said, where this is not root.
+    #[allow(clippy::print_stderr, reason = "test code")]
     pub(crate) fn start() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("NOT TESTED: namespaces need root");
