@@ -4,6 +4,7 @@
 
 mod bus;
 mod message;
+mod properties;
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -14,6 +15,7 @@ use cloudpulse_common::exposition::{Kind, Labels, Number, Page};
 
 use self::bus::Bus;
 use self::message::{Call, Reader};
+use self::properties::{PROPERTIES, SERVICE, UNIT};
 use super::{CollectError, Collector, Entry};
 use crate::config::{Filters, Systemd as Options};
 use crate::host::Host;
@@ -34,113 +36,11 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
-const UNIT: &str = "org.freedesktop.systemd1.Unit";
-const SERVICE: &str = "org.freedesktop.systemd1.Service";
 const MOUNT: &str = "org.freedesktop.systemd1.Mount";
-const TIMER: &str = "org.freedesktop.systemd1.Timer";
-const SOCKET: &str = "org.freedesktop.systemd1.Socket";
 const ROOT: &str = "/org/freedesktop/systemd1";
 
 /// The states that every unit has a sample of.
 const STATES: [&str; 5] = ["active", "activating", "deactivating", "inactive", "failed"];
-
-/// A number that units of one kind have, of which each has a family.
-struct Property {
-    /// How their names end.
-    suffix: &'static str,
-    interface: &'static str,
-    name: &'static str,
-    family: &'static str,
-    help: &'static str,
-    kind: Kind,
-    /// Digits behind the point: times are microseconds.
-    places: u32,
-    wanted: fn(&Options) -> bool,
-}
-
-const PROPERTIES: [Property; 8] = [
-    Property {
-        suffix: ".service",
-        interface: SERVICE,
-        name: "NRestarts",
-        family: "node_systemd_service_restart_total",
-        help: "Restarts of the service by systemd.",
-        kind: Kind::Counter,
-        places: 0,
-        wanted: |options| options.restarts,
-    },
-    Property {
-        suffix: "",
-        interface: UNIT,
-        name: "ActiveEnterTimestamp",
-        family: "node_systemd_unit_start_time_seconds",
-        help: "Unix time at which the unit became active; 0 for one that is not.",
-        kind: Kind::Gauge,
-        places: 6,
-        wanted: |options| options.start_times,
-    },
-    Property {
-        suffix: ".service",
-        interface: SERVICE,
-        name: "TasksCurrent",
-        family: "node_systemd_unit_tasks_current",
-        help: "Tasks of the service.",
-        kind: Kind::Gauge,
-        places: 0,
-        wanted: |options| options.tasks,
-    },
-    Property {
-        suffix: ".service",
-        interface: SERVICE,
-        name: "TasksMax",
-        family: "node_systemd_unit_tasks_max",
-        help: "Tasks that the service may have.",
-        kind: Kind::Gauge,
-        places: 0,
-        wanted: |options| options.tasks,
-    },
-    Property {
-        suffix: ".timer",
-        interface: TIMER,
-        name: "LastTriggerUSec",
-        family: "node_systemd_timer_last_trigger_seconds",
-        help: "Unix time at which the timer elapsed last.",
-        kind: Kind::Gauge,
-        places: 6,
-        wanted: |_| true,
-    },
-    Property {
-        suffix: ".socket",
-        interface: SOCKET,
-        name: "NAccepted",
-        family: "node_systemd_socket_accepted_connections_total",
-        help: "Connections that the socket accepted.",
-        kind: Kind::Counter,
-        places: 0,
-        wanted: |_| true,
-    },
-    Property {
-        suffix: ".socket",
-        interface: SOCKET,
-        name: "NConnections",
-        family: "node_systemd_socket_current_connections",
-        help: "Connections of the socket that are open.",
-        kind: Kind::Gauge,
-        places: 0,
-        wanted: |_| true,
-    },
-    Property {
-        suffix: ".socket",
-        interface: SOCKET,
-        name: "NRefused",
-        family: "node_systemd_socket_refused_connections_total",
-        help: "Connections that the socket refused.",
-        // A gauge in node_exporter, which has it wrong.
-        kind: Kind::Counter,
-        places: 0,
-        wanted: |_| true,
-    },
-];
 
 #[derive(Debug)]
 struct Systemd {
@@ -373,6 +273,7 @@ fn number_of(version: &str) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixListener;
 
     use super::*;
@@ -413,12 +314,13 @@ mod tests {
         assert!(matches!(fixture.samples(), Err(CollectError::Read { .. })));
         let listener = UnixListener::bind(&path).unwrap();
         let other = std::thread::spawn(move || {
-            use std::io::Write as _;
             let (mut stream, _) = listener.accept().unwrap();
+            assert!(stream.read(&mut [0; 64]).unwrap() > 0);
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n").unwrap();
+            stream
         });
         let error = fixture.samples().unwrap_err().to_string();
-        other.join().unwrap();
+        drop(other.join().unwrap());
         assert!(error.contains("400 Bad Request"), "{error}");
     }
 }
