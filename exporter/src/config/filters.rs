@@ -324,7 +324,7 @@ pub(super) struct FilterArguments {
     /// Address of the bus over which systemd is asked, as `unix:path=PATH`; /run/dbus/system_bus_socket of the host by default.
     #[arg(
         long = "collector.systemd.bus-address",
-        env = "DBUS_SYSTEM_BUS_ADDRESS",
+        env = "COLLECTOR_SYSTEMD_BUS_ADDRESS",
         value_name = "ADDRESS",
         value_parser = bus_path
     )]
