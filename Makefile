@@ -63,6 +63,12 @@ test-images: ## Build the images and test the Compose stack on a Docker engine; 
 	scripts/images.sh programs
 	cargo test -p cloudpulse-testkit $(CARGO_FLAGS) --test images -- --nocapture
 
+.PHONY: test-gpu-image
+test-gpu-image: ## Build the image with GPU support and run it on software Vulkan; the first build takes 32 minutes of CPU
+	scripts/setup.sh gpu-image
+	scripts/images.sh programs gpu
+	cargo test -p cloudpulse-testkit $(CARGO_FLAGS) --test images -- --ignored --nocapture
+
 .PHONY: rules
 rules: ## Check and test the Prometheus rules, and check Alertmanager's configuration
 	scripts/setup.sh rules

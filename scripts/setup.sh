@@ -13,6 +13,7 @@
 #   scripts/setup.sh docs     mdBook (in target/tools/docs)
 #   scripts/setup.sh test-docs  the same as demo, and curl and Python
 #   scripts/setup.sh gpu      Vulkan's loader and Mesa's drivers, of which one computes on the CPU
+#   scripts/setup.sh gpu-image  prometheus, promtool, dockerd, docker, and mmdebstrap for the image's base
 #   scripts/setup.sh deny     cargo-deny (in target/tools/bin)
 #   scripts/setup.sh dist     cargo-cyclonedx (in target/tools/bin), built in 90 s of CPU the first time and kept in
 #                             ~/.cache/cloudpulse/dist (or CLOUDPULSE_DIST_CACHE)
@@ -77,6 +78,12 @@ find_missing() {
       continue
     fi
     need prometheus prometheus
+    if [ "$set" = gpu-image ]; then
+      need docker.io dockerd
+      need "$(docker_client_package)" docker
+      need mmdebstrap mmdebstrap
+      continue
+    fi
     if [ "$set" = kubernetes ] || [ "$set" = helm ]; then
       need golang-go go
       need openssl openssl
@@ -382,7 +389,7 @@ if [ $# -eq 0 ]; then
 fi
 for set in "$@"; do
   case $set in
-    rules | demo | test | dashboards | docs | bench | bench-lstm | kubernetes | deny | dist | helm | test-docs | gpu) ;;
+    rules | demo | test | dashboards | docs | bench | bench-lstm | kubernetes | deny | dist | helm | test-docs | gpu | gpu-image) ;;
     -h | --help)
       usage
       exit

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code")]
 
 mod checks;
+mod gpu;
 mod past;
 mod stack;
 
