@@ -2,7 +2,8 @@
 //! starts it, computes a network and its gradient on the device as on the CPU, which it does before it takes one, and forecasts from a
 //! real Prometheus.
 //!
-//! Not tested: a whole fine-tuning, which takes more than minutes on that device; a GPU, which cannot be had, and NVIDIA's container runtime, which would bring its driver.
+//! Not tested: a whole fine-tuning, which takes more than minutes on that device; a GPU, which cannot be had, and NVIDIA's container
+//! runtime, which would bring its driver.
 
 use std::fmt::Write as _;
 use std::path::Path;
