@@ -12,11 +12,10 @@ CARGO_FLAGS ?=
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The exporter by itself: built beside the others it would share their larger feature sets, and take more memory.
+# Each by itself, as in images and archives: built beside the others it would share their larger feature sets, and take more memory.
 .PHONY: build
 build: ## Build the three programs, optimised
-	cargo build --release $(CARGO_FLAGS) -p cloudpulse-exporter
-	cargo build --release $(CARGO_FLAGS) -p cloudpulse-predictor -p cloudpulse-scaler
+	for program in exporter predictor scaler; do cargo build --release $(CARGO_FLAGS) -p cloudpulse-$$program || exit; done
 
 .PHONY: demo
 demo: ## Run everything on this machine on a generated load; DEMO_SECONDS=90 ends by itself
