@@ -7,8 +7,8 @@
 #   control-plane.sh start DIR           start it; state, logs, keys and kubeconfigs go into DIR
 #   control-plane.sh stop DIR            stop what `start` started (DIR stays)
 #   control-plane.sh kill DIR NAME       kill -9 one of its programs
-#   control-plane.sh resume DIR NAME     start it again as it was
-#   control-plane.sh status DIR          one line per process: pid, state, resident memory
+#   control-plane.sh resume DIR NAME     start it again as it was; the API is ready then
+#   control-plane.sh status DIR          each process: pid, state, resident memory; a dead one's last words
 #   control-plane.sh cert DIR CA NAME SUBJECT [SAN]
 #                                        DIR/pki/NAME.{crt,key} signed by DIR/pki/CA.crt
 #
@@ -131,13 +131,20 @@ EOF
 
 # ── processes ────────────────────────────────────────────────────────────────────────────────────
 
-# free_ports N: distinct, free right now
+# free_ports N: distinct, free right now, and none that the kernel gives to connections: a server that was killed finds its port
+# free when it comes back
 free_ports() {
   python3 - "$1" <<'EOF'
-import socket, sys
-socks = [socket.socket() for _ in range(int(sys.argv[1]))]
-for s in socks: s.bind(("127.0.0.1", 0))
-print(*(s.getsockname()[1] for s in socks))
+import random, socket, sys
+low = int(open("/proc/sys/net/ipv4/ip_local_port_range").read().split()[0])
+socks = []
+for port in random.sample(range(10000, low), low - 10000):
+    sock = socket.socket()
+    try: sock.bind(("127.0.0.1", port))
+    except OSError: continue
+    socks.append(sock)
+    if len(socks) == int(sys.argv[1]): break
+print(*(sock.getsockname()[1] for sock in socks))
 EOF
 }
 
@@ -168,6 +175,21 @@ resume() {
   ! running "$1" "$2" || die "$2 runs in $1 already"
   mapfile -d '' args <"$1/run/$2.args"
   launch "$1" "$2" "${args[@]}"
+  [[ $2 == kube-apiserver ]] || return 0
+  # It stays away where etcd lets it down at its start; a kubelet would start it again.
+  local end=$((SECONDS + 60))
+  until api_is_ready "$1"; do
+    if ! running "$1" "$2"; then
+      echo "$2 died and is started again: $(tail -n 3 "$1/log/$2.log")" >&2
+      launch "$1" "$2" "${args[@]}"
+    fi
+    ((SECONDS < end)) || die "$2 is not ready in time; see $1/log"
+    sleep 0.2
+  done
+}
+
+api_is_ready() { # DIR
+  "$bin/kubectl" --kubeconfig "$1/admin.kubeconfig" get --raw /readyz >/dev/null 2>&1
 }
 
 # await DIR WHAT SECONDS COMMAND...: until it succeeds, or time is up, or a process has died
@@ -230,7 +252,7 @@ EOF
     --profiling=false ${KUBE_APISERVER_FLAGS-}
 
   local kubectl=("$bin/kubectl" --kubeconfig "$dir/admin.kubeconfig")
-  await "$dir" "API" 60 "${kubectl[@]}" get --raw /readyz
+  await "$dir" "API" 60 api_is_ready "$dir"
 
   # kwok's heartbeat comes about every 55 s; by default a node is given up after 50 s, and its pods
   # are then marked not Ready for good: hence the grace period.
@@ -290,6 +312,7 @@ status() {
         "$(awk '/VmRSS/ { printf "%.0f MiB", $2 / 1024 }' "/proc/$(<"$dir/run/$name.pid")/status")"
     else
       printf '%-24s %7d  dead\n' "$name" "$(<"$dir/run/$name.pid")"
+      tail -n 3 "$dir/log/$name.log" | sed 's/^/  /'
     fi
   done
 }

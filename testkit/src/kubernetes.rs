@@ -180,7 +180,8 @@ current-context: local
             match last {
                 Ok(answer) if wanted(&answer) => return Ok(answer),
                 last if Instant::now() >= deadline => {
-                    bail!("after {timeout:?} {jsonpath} of {} is {last:?}", object.join(" "))
+                    let status = run(&mut script(&["status"], self.folder()));
+                    bail!("after {timeout:?} {jsonpath} of {} is {last:?}; programs: {status:?}", object.join(" "))
                 }
                 _ => tokio::time::sleep(POLL).await,
             }
