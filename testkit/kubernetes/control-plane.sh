@@ -176,7 +176,7 @@ resume() {
   mapfile -d '' args <"$1/run/$2.args"
   launch "$1" "$2" "${args[@]}"
   [[ $2 == kube-apiserver ]] || return 0
-  # It stays away where etcd lets it down at its start; a kubelet would start it again.
+  # Should it end at its start, it is started again, as by a kubelet.
   local end=$((SECONDS + 60))
   until api_is_ready "$1"; do
     if ! running "$1" "$2"; then

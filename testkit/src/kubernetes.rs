@@ -196,10 +196,10 @@ current-context: local
         run(script(&["kill"], self.folder()).arg(program)).map(drop)
     }
 
-    /// Starts a killed program again as it was.
+    /// Starts a killed program again as it was; the API server is ready then.
     ///
     /// # Errors
-    /// When it was never started, or runs.
+    /// When it was never started, runs, or is not ready within a minute.
     pub fn resume(&self, program: &str) -> anyhow::Result<()> {
         run(script(&["resume"], self.folder()).arg(program)).map(drop)
     }

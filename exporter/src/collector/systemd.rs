@@ -208,9 +208,8 @@ fn show(said: &Said, page: &mut Page<'_>) {
         page.family(name, help, Kind::Gauge);
         page.sample(name, labels, value);
     };
-    if let Some(version) = &said.version {
-        let labels = [("version", &**version)];
-        gauge("node_systemd_version", "Version of systemd.", &labels, number_of(version));
+    if let Some((version, number)) = said.version.as_deref().and_then(|version| Some((version, number_of(version)?))) {
+        gauge("node_systemd_version", "Version of systemd.", &[("version", version)], number);
     }
     if let Some(kind) = &said.virtualization {
         let kind = if kind.is_empty() { "none" } else { kind };
@@ -255,9 +254,9 @@ fn show(said: &Said, page: &mut Page<'_>) {
     }
 }
 
-/// Returns the number in a version such as `252.38-1~deb12u1` or `v257.9`: three digits or more, and what follows a point; 0
-/// where there is none.
-fn number_of(version: &str) -> f64 {
+/// Returns the number in a version such as `252.38-1~deb12u1` or `v257.9`: three digits or more, and what follows a point;
+/// `None` where there is none.
+fn number_of(version: &str) -> Option<f64> {
     let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     for (at, _) in version.char_indices() {
         let rest = &version[at..];
@@ -265,10 +264,10 @@ fn number_of(version: &str) -> f64 {
         if whole >= 3 {
             let fraction = rest[whole..].strip_prefix('.').map_or(0, digits);
             let length = if fraction > 0 { whole + 1 + fraction } else { whole };
-            return rest[..length].parse().unwrap_or(0.0);
+            return rest[..length].parse().ok();
         }
     }
-    0.0
+    None
 }
 
 #[cfg(test)]
@@ -282,10 +281,11 @@ mod tests {
     #[test]
     fn versions_have_numbers() {
         for (version, number) in
-            [("252.38-1~deb12u1", 252.38), ("v257.9", 257.9), ("255-rc1", 255.0), ("systemd 249.", 249.0), ("", 0.0)]
+            [("252.38-1~deb12u1", 252.38), ("v257.9", 257.9), ("255-rc1", 255.0), ("systemd 249.", 249.0)]
         {
-            assert_eq!(number_of(version), number, "{version}");
+            assert_eq!(number_of(version), Some(number), "{version}");
         }
+        assert_eq!([number_of(""), number_of("unknown")], [None; 2]);
     }
 
     #[test]
