@@ -19,7 +19,7 @@ use cloudpulse_predictor::config::{ForecastConfig, built_in};
 use cloudpulse_predictor::engine::Engine;
 use cloudpulse_predictor::fetch::pieces;
 use cloudpulse_predictor::shard::Shard;
-use cloudpulse_testkit::binary::{workspace_binary, workspace_root};
+use cloudpulse_testkit::binary::{cargo_build, workspace_binary, workspace_root};
 use cloudpulse_testkit::net::{free_port, http_client};
 use cloudpulse_testkit::process::{Process, run as run_command};
 
@@ -48,9 +48,8 @@ pub(crate) async fn run(sizes: &[usize], program_only: bool) -> anyhow::Result<(
     if !program_only {
         engine_table(sizes, &member::ensemble()?);
     }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let build = ["build", "--quiet", "--release", "-p", "cloudpulse-predictor"];
-    run_command(Command::new(cargo).current_dir(workspace_root()).args(build))?;
+    table::progress("building the predictor by itself");
+    run_command(cargo_build().args(["--release", "-p", "cloudpulse-predictor"]))?;
     let mut rows = vec![
         [
             "whole program",

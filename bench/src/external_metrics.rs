@@ -85,9 +85,11 @@ struct Round {
 pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     let setting = Setting::start(args.metrics).await?;
     let duration = Duration::from_secs(args.seconds);
+    table::progress("both at rest, for half a minute each");
     let idle = [setting.idle(&setting.ours, duration).await?, setting.idle(&setting.theirs, duration).await?];
     let mut rounds: Vec<[Vec<Round>; 2]> = WAYS.iter().map(|_| Default::default()).collect();
-    for _ in 0..args.rounds {
+    for round in 1..=args.rounds {
+        table::progress(&format!("round {round} of {}", args.rounds));
         for (way, measured) in WAYS.iter().zip(&mut rounds) {
             for (side, measured) in [&setting.ours, &setting.theirs].into_iter().zip(measured) {
                 measured.push(measure(&setting, side, *way, duration).await?);

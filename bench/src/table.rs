@@ -20,6 +20,12 @@ pub(crate) fn line(text: &str) {
     println!("{text}");
 }
 
+/// Says on stderr what comes next, because it takes a while.
+#[allow(clippy::print_stderr, reason = "stdout has the result alone")]
+pub(crate) fn progress(text: &str) {
+    eprintln!("{text} ...");
+}
+
 /// Returns the middle, the least and the largest of some values; NaN without any.
 pub(crate) fn spread(values: &[f64]) -> (f64, f64, f64) {
     let mut sorted = values.to_vec();

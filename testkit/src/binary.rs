@@ -17,6 +17,24 @@ pub fn workspace_root() -> PathBuf {
     manifest.parent().unwrap_or(manifest).to_owned()
 }
 
+/// Returns the command `cargo build --quiet` in the workspace, as if it were called by hand.
+///
+/// Cargo tells what it runs about its package, in variables. Build scripts watch them (that of ring does), so a build from
+/// within a test or a benchmark would compile half of the workspace anew, and the next one by hand once more.
+pub fn cargo_build() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let is_of_package = ["CARGO_PKG_", "CARGO_MANIFEST_"]
+            .iter()
+            .any(|prefix| name.to_str().is_some_and(|name| name.starts_with(prefix)));
+        if is_of_package {
+            cargo.env_remove(name);
+        }
+    }
+    cargo.current_dir(workspace_root()).args(["build", "--quiet"]);
+    cargo
+}
+
 /// Returns the path of a program of this workspace, in the profile of the running executable, or in `release` when
 /// asked. A test has cargo build it first, so that it never runs an old one; a program takes what lies beside it and has
 /// it built only when it is absent.
@@ -40,9 +58,8 @@ pub fn workspace_binary(name: &str, release: bool) -> anyhow::Result<PathBuf> {
     };
     let binary = target.join(profile).join(name);
     if is_test || !binary.exists() {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(workspace_root()).args(["build", "--quiet", "--workspace", "--bin", name]);
-        cargo.arg("--target-dir").arg(target);
+        let mut cargo = cargo_build();
+        cargo.args(["--workspace", "--bin", name, "--target-dir"]).arg(target);
         if profile == "release" {
             cargo.arg("--release");
         }

@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cloudpulse_testkit::binary::{workspace_binary, workspace_root};
+use cloudpulse_testkit::binary::{cargo_build, workspace_binary};
 use cloudpulse_testkit::process::{find_program, run as run_command};
 
 use self::side::{Round, Side, TEXT, quantile};
@@ -128,13 +128,12 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
 fn shipped() -> anyhow::Result<PathBuf> {
     let rustc = run_command(Command::new("rustc").arg("-vV"))?;
     let target = rustc.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
-    let cargo = || {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(workspace_root()).args(["build", "--quiet", "--release", "-p", NAME]);
-        cargo
-    };
-    run_command(&mut cargo())?;
-    run_command(cargo().args(["--target", target]).env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    let build = ["--release", "-p", NAME];
+    table::progress("building the exporter by itself, linked dynamically and statically");
+    run_command(cargo_build().args(build))?;
+    run_command(
+        cargo_build().args(build).args(["--target", target]).env("RUSTFLAGS", "-C target-feature=+crt-static"),
+    )?;
     let dynamic = workspace_binary(NAME, true)?;
     let folder = dynamic.ancestors().nth(2).context("the program lies in no target folder")?;
     Ok(folder.join(target).join("release").join(NAME))

@@ -11,8 +11,8 @@ use anyhow::Context as _;
 use anyhow::bail;
 use axum::Router;
 use axum::routing::get;
+use cloudpulse_testkit::binary::cargo_build;
 use cloudpulse_testkit::binary::workspace_binary;
-use cloudpulse_testkit::binary::workspace_root;
 use cloudpulse_testkit::kubernetes::ControlPlane;
 use cloudpulse_testkit::kubernetes::ControlPlaneOptions;
 use cloudpulse_testkit::net::free_port;
@@ -26,6 +26,7 @@ use serde_json::Value;
 use crate::external_metrics::load;
 use crate::external_metrics::load::Identity;
 use crate::external_metrics::load::Question;
+use crate::table;
 
 /// The user who may list all external metrics in the namespace `shop`.
 pub(super) const READER: &str = "alice";
@@ -136,11 +137,11 @@ impl Setting {
     pub(super) async fn start(metrics: usize) -> anyhow::Result<Self> {
         let adapter = adapter_binary()?;
         // By itself, as an image of it is built.
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let build = ["build", "--quiet", "--release", "-p", "cloudpulse-scaler"];
-        run_command(Command::new(cargo).current_dir(workspace_root()).args(build))?;
+        table::progress("building the scaler by itself");
+        run_command(cargo_build().args(["--release", "-p", "cloudpulse-scaler"]))?;
         let scaler = workspace_binary("cloudpulse-scaler", true)?;
 
+        table::progress("starting a control plane, Prometheus and both servers");
         let cluster = ControlPlane::start(ControlPlaneOptions::default()).await?;
         cluster.apply(MANIFESTS).await?;
         let kubeconfig = cluster.kubeconfig_of("bench", "server").await?.display().to_string();
