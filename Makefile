@@ -52,6 +52,16 @@ test-chart: ## Test the Helm chart: what it renders, and install, upgrade and un
 	cargo build $(CARGO_FLAGS) -p cloudpulse-exporter --bin cloudpulse-exporter
 	cargo build $(CARGO_FLAGS) -p cloudpulse-predictor -p cloudpulse-scaler
 	scripts/test-chart.sh
+
+.PHONY: test-neighbours
+test-neighbours: ## Test the chart beside the real Prometheus Operator, Thanos and KEDA; builds them for half an hour the first time
+	scripts/setup.sh helm neighbours
+	testkit/kubernetes/control-plane.sh build
+	testkit/kubernetes/control-plane.sh build-neighbours
+	cargo build $(CARGO_FLAGS) -p cloudpulse-exporter --bin cloudpulse-exporter
+	cargo build $(CARGO_FLAGS) -p cloudpulse-predictor -p cloudpulse-scaler
+	scripts/test-neighbours.sh
+
 .PHONY: images
 images: ## Build the container images from this tree, without pulling any; see docs/docker.md
 	scripts/images.sh

@@ -9,6 +9,7 @@
 #   scripts/setup.sh bench-lstm  PyTorch (in target/bench/torch)
 #   scripts/setup.sh kubernetes  prometheus, promtool, and what builds and starts a Kubernetes control plane: Go, openssl, Python
 #   scripts/setup.sh helm     the same as kubernetes, and helm (in target/tools/bin), curl, and Kubernetes' schemas
+#   scripts/setup.sh neighbours  what makes a network of its own: ip, unshare
 #   scripts/setup.sh dashboards  the same as demo, and Chromium, curl, and Node with npm
 #   scripts/setup.sh docs     mdBook (in target/tools/docs)
 #   scripts/setup.sh test-docs  the same as demo, and curl and Python
@@ -60,6 +61,11 @@ find_missing() {
     fi
     if [ "$set" = docs ]; then
       need_venv target/tools/docs scripts/requirements-docs.txt
+      continue
+    fi
+    if [ "$set" = neighbours ]; then
+      need iproute2 ip
+      need util-linux unshare
       continue
     fi
     if [ "$set" = deny ]; then
@@ -389,7 +395,7 @@ if [ $# -eq 0 ]; then
 fi
 for set in "$@"; do
   case $set in
-    rules | demo | test | dashboards | docs | bench | bench-lstm | kubernetes | deny | dist | helm | test-docs | gpu | gpu-image) ;;
+    rules | demo | test | dashboards | docs | bench | bench-lstm | kubernetes | deny | dist | helm | neighbours | test-docs | gpu | gpu-image) ;;
     -h | --help)
       usage
       exit

@@ -5,56 +5,14 @@
 #
 # Wants what scripts/setup.sh helm installs, the control plane (testkit/kubernetes/control-plane.sh build), and the programs in
 # target/debug, or another folder in CLOUDPULSE_BINARIES.
+# shellcheck disable=SC1091,SC2034,SC2154 # helm/tests/lib.sh has the variables that are not seen here
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH=$PWD/target/tools/bin:$PATH
 binaries=${CLOUDPULSE_BINARIES:-$PWD/target/debug}
 python=$PWD/target/tools/venv/bin/python
 
-work=$(mktemp -d /tmp/cpc-XXXXXX)
-pids=()
-cluster=
-finish() {
-  local pid
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  # Whatever they say: they were told to end, and the result of the test is known by now.
-  wait "${pids[@]}" 2>/dev/null || true
-  if [ -n "$cluster" ]; then testkit/kubernetes/control-plane.sh stop "$cluster" || true; fi
-  if [ -n "${KEEP-}" ]; then echo "kept: $work" >&2; else rm -rf "$work"; fi
-}
-trap finish EXIT
-
-say() { printf 'test-chart.sh: %s (after %d s)\n' "$*" "$SECONDS"; }
-die() {
-  printf 'test-chart.sh: FAILED: %s\n' "$*" >&2
-  exit 1
-}
-
-# start NAME COMMAND...: in the background; its output is $work/NAME.log
-start() {
-  local name=$1
-  shift
-  "$@" >"$work/$name.log" 2>&1 &
-  pids+=($!)
-}
-
-# wait_for SECONDS WHAT COMMAND...: until it succeeds
-wait_for() {
-  local end=$((SECONDS + $1)) what=$2
-  shift 2
-  until "$@" >"$work/wait.log" 2>&1; do
-    if ((SECONDS >= end)); then
-      tail -n 3 "$work"/*.log >&2
-      die "not in time: $what"
-    fi
-    sleep 0.5
-  done
-}
-
-# says FILE TEXT: the file has it
-says() { grep -qF -- "$2" "$1" || die "there is no \"$2\" in: $(tail -n 5 "$1")"; }
-
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+. helm/tests/lib.sh
 
 # --- Without a cluster -------------------------------------------------------------------------------------------------------
 
@@ -66,16 +24,7 @@ say "the chart renders what it should"
 
 # --- A cluster ----------------------------------------------------------------------------------------------------------------
 
-KUBE_NODES=2 testkit/kubernetes/control-plane.sh start "$work/cluster"
-cluster=$work/cluster
-# shellcheck disable=SC1091 # the control plane wrote it
-. "$cluster/env"
-export KUBECACHEDIR=$work/kubectl-cache HELM_CACHE_HOME=$work/helm HELM_CONFIG_HOME=$work/helm HELM_DATA_HOME=$work/helm
-
-object() { # NAMESPACE KIND NAME JSONPATH
-  kubectl -n "$1" get "$2" "$3" -o jsonpath="$4"
-}
-is() { [ "$(object "$1" "$2" "$3" "$4" 2>/dev/null)" = "$5" ]; } # NAMESPACE KIND NAME JSONPATH VALUE
+start_cluster 2
 
 kubectl apply -f helm/tests/monitoring-crds.yaml >/dev/null
 for namespace in cloudpulse nodes shop grafana; do kubectl create namespace "$namespace" >/dev/null; done
@@ -177,13 +126,6 @@ say "the older chart is installed, predictor and scaler in a namespace of the le
 if helm install second helm/cloudpulse --namespace shop --dry-run=server >"$work/second.log" 2>&1; then die "a second API was taken"; fi
 says "$work/second.log" "The Service cloudpulse/cloudpulse-scaler has the cluster's external.metrics.k8s.io"
 
-# run_pod NAMESPACE POD FOLDER [--container NAME] [--replace FROM=TO]...
-run_pod() {
-  local namespace=$1 pod=$2 folder=$3
-  shift 3
-  exec helm/tests/kubelet.py "$namespace" "$pod" --folder "$work/pods/$folder" --binaries "$binaries" --api "$KUBE_API" \
-    --ca "$cluster/pki/ca.crt" "$@"
-}
 start_scaler() {
   local pod
   pod=$(kubectl -n cloudpulse get pods -l app.kubernetes.io/component=scaler --field-selector status.phase=Running \

@@ -65,10 +65,12 @@ def environment(pod, container):
 
 
 def kubeconfig(pod, folder, api, ca):
+    """Writes a token and a kubeconfig with it, and returns the paths of both."""
     meta = pod["metadata"]
     bound = ["--bound-object-kind", "Pod", "--bound-object-name", meta["name"], "--bound-object-uid", meta["uid"]]
     account = pod["spec"]["serviceAccountName"]
     token = kubectl("-n", meta["namespace"], "create", "token", account, *bound).strip()
+    (folder / "token").write_text(token)
     file = folder / "kubeconfig"
     file.write_text(json.dumps({
         "apiVersion": "v1", "kind": "Config", "current-context": "pod",
@@ -76,7 +78,7 @@ def kubeconfig(pod, folder, api, ca):
         "users": [{"name": "pod", "user": {"token": token}}],
         "contexts": [{"name": "pod", "context": {"cluster": "pod", "user": "pod", "namespace": meta["namespace"]}}],
     }))
-    return f"--kubeconfig={file}"
+    return folder / "token", file
 
 
 def main():
@@ -121,7 +123,10 @@ def main():
     binary = os.path.join(options.binaries, f"cloudpulse-{program}")
     arguments = [here(argument) for argument in container["args"]]
     if token:
-        arguments.append(kubeconfig(pod, options.folder, options.api, options.ca))
+        token_file, config = kubeconfig(pod, options.folder, options.api, options.ca)
+        arguments.append(f"--kubeconfig={config}")
+        # The default is where a kubelet mounts it.
+        variables["CLOUDPULSE_SCALER_EXTERNAL_METRICS_DELEGATE_TOKEN_FILE"] = str(token_file)
     print(" ".join([binary, *arguments]), flush=True)
     os.execve(binary, [binary, *arguments], {"PATH": os.environ["PATH"], **{k: here(v) for k, v in variables.items()}})
 

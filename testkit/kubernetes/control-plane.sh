@@ -4,6 +4,8 @@
 #
 #   control-plane.sh build               compile everything from Go modules into the cache (once; 10 to 20 minutes)
 #   control-plane.sh build-adapter       compile prometheus-adapter, a peer that the benchmark of external metrics starts
+#   control-plane.sh build-neighbours    compile what the chart is tested beside: Prometheus, its Operator, Thanos, KEDA (half
+#                                        an hour of CPU)
 #   control-plane.sh start DIR           start it; state, logs, keys and kubeconfigs go into DIR
 #   control-plane.sh stop DIR            stop what `start` started (DIR stays)
 #   control-plane.sh kill DIR NAME       kill -9 one of its programs
@@ -37,11 +39,11 @@ die() {
 
 # ── build ────────────────────────────────────────────────────────────────────────────────────────
 
-# build_one MODULE_DIR PACKAGE NAME [LDFLAGS]
+# build_one MODULE_DIR PACKAGE NAME [LDFLAGS] [TAGS]
 build_one() {
   echo "building $3"
   # No debug data: less to compile and a smaller build cache.
-  (cd "$1" && go build -trimpath -gcflags all=-dwarf=false -ldflags "-s -w ${4-}" -o "$bin/$3" "$2")
+  (cd "$1" && go build -trimpath -gcflags all=-dwarf=false -tags "${5-}" -ldflags "-s -w ${4-}" -o "$bin/$3" "$2")
 }
 
 build() {
@@ -65,19 +67,39 @@ build() {
   echo "$stamp" >"$bin/stamp"
 }
 
-# In a stamp of its own, so that tests, which do not need it, do not build it.
-build_adapter() {
-  local stamp version v=sigs.k8s.io/prometheus-adapter
-  version=$(awk -v v="$v" '$1 == v { print $2 } $2 == v { print $3 }' "$here/prometheus-adapter/go.mod")
-  stamp=$(sha256sum <"$here/prometheus-adapter/go.mod")
+# build_other NAME MODULE PACKAGE VERSION_VARIABLE [TAGS] [FOLDER]: what not every test needs, each with a stamp of its own; the version
+# is the one in FOLDER/go.mod, which is called as the program unless said otherwise
+build_other() {
+  local version stamp folder=$here/${6-$1}
+  version=$(awk -v m="$2" '$1 == m { print $2 } $1 == "require" && $2 == m { print $3 }' "$folder/go.mod")
+  [[ $1 != prometheus ]] || version=v3.${version#v0.3} # its module v0.316.0 is release 3.16.0
+  stamp=$(sha256sum <"$folder/go.mod")
   mkdir -p "$bin"
-  if [[ -f $bin/stamp-adapter && $(<"$bin/stamp-adapter") == "$stamp" ]]; then
-    echo "up to date: $bin"
+  if [[ -f $bin/stamp-$1 && $(<"$bin/stamp-$1") == "$stamp" ]]; then
+    echo "up to date: $bin/$1"
     return
   fi
   export CGO_ENABLED=0 GOFLAGS="-mod=readonly -buildvcs=false ${GOFLAGS-}"
-  build_one "$here/prometheus-adapter" "$v/cmd/adapter" prometheus-adapter "-X $v/pkg/version.gitVersion=$version"
-  echo "$stamp" >"$bin/stamp-adapter"
+  build_one "$folder" "$2/$3" "$1" "-X $4=${version#v}" "${5-}"
+  echo "$stamp" >"$bin/stamp-$1"
+}
+
+build_adapter() {
+  build_other prometheus-adapter sigs.k8s.io/prometheus-adapter cmd/adapter sigs.k8s.io/prometheus-adapter/pkg/version.gitVersion
+}
+
+# In a folder of their own: other tests go by the Prometheus on PATH.
+build_neighbours() {
+  local version=github.com/prometheus/common/version.Version bin=$cache/neighbours
+  # Debian's Prometheus finds no targets in Kubernetes; of all ways to find them this one has no other.
+  build_other prometheus github.com/prometheus/prometheus cmd/prometheus $version remove_all_sd,enable_kubernetes_sd,netgo,slicelabels
+  build_other prometheus-operator github.com/prometheus-operator/prometheus-operator cmd/operator $version
+  build_other thanos github.com/thanos-io/thanos cmd/thanos $version netgo,slicelabels
+  build_other keda-operator github.com/kedacore/keda/v2 cmd/operator github.com/kedacore/keda/v2/version.Version "" keda
+  build_other keda-adapter github.com/kedacore/keda/v2 cmd/adapter github.com/kedacore/keda/v2/version.Version "" keda
+  rm -rf "$bin/keda-crds"
+  mkdir "$bin/keda-crds"
+  install -m 644 "$(cd "$here/keda" && go list -m -f '{{.Dir}}' github.com/kedacore/keda/v2)"/config/crd/bases/*.yaml "$bin/keda-crds"
 }
 
 # ── keys and kubeconfigs ─────────────────────────────────────────────────────────────────────────
@@ -320,6 +342,7 @@ status() {
 case "${1-} $#" in
   "build 1") build ;;
   "build-adapter 1") build_adapter ;;
+  "build-neighbours 1") build_neighbours ;;
   "start 2") start "$2" ;;
   "stop 2") stop "$2" ;;
   "status 2") status "$2" ;;

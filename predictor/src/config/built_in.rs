@@ -14,6 +14,9 @@ const DISK_HORIZONS: [i64; 3] = [900, 6 * 3_600, 86_400];
 const FILESYSTEMS: &str = "fstype!~\"tmpfs|overlay|squashfs|ramfs|rootfs\"";
 
 /// Returns the built-in forecasts: node CPU, memory, network, load and disk, from node_exporter's names.
+///
+/// Where the Prometheus Operator scrapes a DaemonSet, each series names the pod that measured, and would have no history after the next
+/// rollout: hence `without (pod)`.
 pub fn built_in() -> Vec<ForecastConfig> {
     let ratio = Bounds { lower: Some(0.0), upper: Some(1.0) };
     let positive = Bounds { lower: Some(0.0), upper: None };
@@ -21,25 +24,31 @@ pub fn built_in() -> Vec<ForecastConfig> {
     let queries = [
         (
             "node-cpu",
-            "1 - avg without (cpu) (sum without (mode) (rate(node_cpu_seconds_total{mode=~\"idle|iowait|steal\"}[5m])))"
+            "1 - avg without (cpu, pod) (sum without (mode) (rate(node_cpu_seconds_total{mode=~\"idle|iowait|steal\"}[5m])))"
                 .to_owned(),
             ratio,
         ),
-        ("node-memory", "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes".to_owned(), ratio),
+        (
+            "node-memory",
+            "1 - max without (pod) (node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes)".to_owned(),
+            ratio,
+        ),
         (
             "node-network-receive",
-            format!("sum without (device) (rate(node_network_receive_bytes_total{{{devices}}}[5m]))"),
+            format!("max without (pod) (sum without (device) (rate(node_network_receive_bytes_total{{{devices}}}[5m])))"),
             positive,
         ),
         (
             "node-network-transmit",
-            format!("sum without (device) (rate(node_network_transmit_bytes_total{{{devices}}}[5m]))"),
+            format!("max without (pod) (sum without (device) (rate(node_network_transmit_bytes_total{{{devices}}}[5m])))"),
             positive,
         ),
-        ("node-load", "node_load1".to_owned(), positive),
+        ("node-load", "max without (pod) (node_load1)".to_owned(), positive),
         (
             DISK,
-            format!("1 - node_filesystem_avail_bytes{{{FILESYSTEMS}}} / node_filesystem_size_bytes{{{FILESYSTEMS}}}"),
+            format!(
+                "1 - max without (pod) (node_filesystem_avail_bytes{{{FILESYSTEMS}}} / node_filesystem_size_bytes{{{FILESYSTEMS}}})"
+            ),
             ratio,
         ),
     ];

@@ -188,7 +188,9 @@ impl Snapshot {
                     && selector.matches(labels)
                     && is_default(selector, |label| labels.get(label))
             };
-            let last_seen = known.gone.iter().filter(was_there).map(|(_, at)| *at).max().ok_or_else(not_found)?;
+            let Some(last_seen) = known.gone.iter().filter(was_there).map(|(_, at)| *at).max() else {
+                return Err(known.without_default(metric, selector).unwrap_or_else(not_found));
+            };
             let message = format!("forecast {metric} is no longer published: last seen {}", time_text(last_seen));
             return Err(NoValue::Unavailable(message));
         };
@@ -207,6 +209,27 @@ impl Snapshot {
 }
 
 impl Metric {
+    /// Says which label `selector` must name, where it matches series that only lack a default.
+    fn without_default(&self, metric: &str, selector: &Selector) -> Option<NoValue> {
+        let matching: Vec<&Group> = self
+            .groups
+            .iter()
+            .filter(|(_, forecasts)| forecasts.iter().any(|forecast| selector.matches(&forecast.item.labels)))
+            .map(|(group, _)| group)
+            .collect();
+        let missing = DIMENSIONS.iter().enumerate().find_map(|(at, (label, default))| {
+            let default = default.filter(|_| !selector.names(label))?;
+            let values: BTreeSet<&str> = matching.iter().map(|group| group[at].as_str()).collect();
+            (!values.is_empty() && !values.contains(default)).then_some((label, default, values))
+        });
+        let (label, default, values) = missing?;
+        let values: Vec<&str> = values.into_iter().collect();
+        Some(NoValue::BadRequest(format!(
+            "forecast {metric} has no {label}={default}, which a selector means that does not name {label}; it has {}",
+            values.join(", ")
+        )))
+    }
+
     fn labels(&self) -> impl Iterator<Item = &Labels> {
         self.groups.values().flatten().map(|forecast| &forecast.item.labels)
     }

@@ -75,6 +75,19 @@ fn what_an_hpa_would_sum_by_mistake_is_refused() {
 }
 
 #[test]
+fn what_only_lacks_a_default_is_named() {
+    let point = [("forecast", "web"), ("horizon", "5m"), ("quantile", "0.9"), ("model", "prophet")];
+    let snapshot = Snapshot::new(vec![made("web", 1.0), series(names::FORECAST.name, &point, 4.0)], None, at(0.0));
+    let refused = |selector: &str| select(&snapshot, "cloudpulse-forecast-web", selector, 1.0).unwrap_err();
+    assert_eq!(
+        refused("horizon=5m").to_string(),
+        "forecast cloudpulse-forecast-web has no kind=peak, which a selector means that does not name kind; it has point"
+    );
+    assert!(refused("horizon=5m,kind=point").to_string().ends_with("does not name model; it has prophet"));
+    assert!(matches!(refused("horizon=9m"), NoValue::NotFound { .. }));
+}
+
+#[test]
 fn two_forecasts_of_one_metric_are_told_apart() {
     let found = vec![made("Web", 1.0), made("web", 1.0), peak("Web", "5m", "0.9", 1.0), peak("web", "5m", "0.9", 2.0)];
     let snapshot = Snapshot::new(found, None, at(0.0));

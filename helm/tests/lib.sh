@@ -1,0 +1,71 @@
+# shellcheck shell=bash
+# What the tests of the chart share: their folder, processes, waiting, and the control plane. To be sourced from the repository's root by a
+# script whose name stands before what it says. Leaves $work (a folder that goes at the end, or stays with KEEP=1) and takes $binaries.
+
+work=$(mktemp -d /tmp/cpc-XXXXXX)
+pids=()
+cluster=
+finish() {
+  local pid
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  # Whatever they say: they were told to end, and the result of the test is known by now.
+  wait "${pids[@]}" 2>/dev/null || true
+  if [ -n "$cluster" ]; then testkit/kubernetes/control-plane.sh stop "$cluster" || true; fi
+  if [ -n "${KEEP-}" ]; then echo "kept: $work" >&2; else rm -rf "$work"; fi
+}
+trap finish EXIT
+
+say() { printf '%s: %s (after %d s)\n' "${0##*/}" "$*" "$SECONDS"; }
+die() {
+  printf '%s: FAILED: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+# start NAME COMMAND...: in the background; its output is $work/NAME.log
+start() {
+  local name=$1
+  shift
+  "$@" >"$work/$name.log" 2>&1 &
+  pids+=($!)
+}
+
+# wait_for SECONDS WHAT COMMAND...: until it succeeds
+wait_for() {
+  local end=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@" >"$work/wait.log" 2>&1; do
+    if ((SECONDS >= end)); then
+      tail -n 3 "$work"/*.log >&2
+      die "not in time: $what"
+    fi
+    sleep 0.5
+  done
+}
+
+# says FILE TEXT: the file has it
+says() { grep -qF -- "$2" "$1" || die "there is no \"$2\" in: $(tail -n 5 "$1")"; }
+
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+# start_cluster NODES
+start_cluster() {
+  KUBE_NODES=$1 testkit/kubernetes/control-plane.sh start "$work/cluster"
+  cluster=$work/cluster
+  # shellcheck disable=SC1091 # the control plane wrote it
+  . "$cluster/env"
+  export KUBECACHEDIR=$work/kubectl-cache HELM_CACHE_HOME=$work/helm HELM_CONFIG_HOME=$work/helm HELM_DATA_HOME=$work/helm
+}
+
+object() { # NAMESPACE KIND NAME JSONPATH
+  kubectl -n "$1" get "$2" "$3" -o jsonpath="$4"
+}
+is() { [ "$(object "$1" "$2" "$3" "$4" 2>/dev/null)" = "$5" ]; } # NAMESPACE KIND NAME JSONPATH VALUE
+
+# run_pod NAMESPACE POD FOLDER [--container NAME] [--replace FROM=TO]...
+run_pod() {
+  local namespace=$1 pod=$2 folder=$3
+  shift 3
+  # shellcheck disable=SC2154 # $binaries is the caller's
+  exec helm/tests/kubelet.py "$namespace" "$pod" --folder "$work/pods/$folder" --binaries "$binaries" --api "$KUBE_API" \
+    --ca "$cluster/pki/ca.crt" "$@"
+}

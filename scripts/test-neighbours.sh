@@ -1,0 +1,354 @@
+#!/usr/bin/env bash
+# Tests the Helm chart beside the real Prometheus Operator, cert-manager and KEDA, in a real Kubernetes control plane: does the Operator make of
+# the chart's monitors and rules a configuration with which Prometheus finds, scrapes and forecasts; do certificates of cert-manager
+# serve the external metrics API; does KEDA scale by a forecast, and does the scaler pass on what only KEDA knows?
+#
+# There are no kubelets: kwok calls pods ready, and their programs run as processes (helm/tests/kubelet.py). So that they have the
+# addresses of their pods, all of it is in a network of its own, in which those are this machine's, and the names of Services
+# are in a hosts file of its own.
+#
+# Wants what scripts/setup.sh helm installs, `testkit/kubernetes/control-plane.sh build` and `build-neighbours`, and the programs in
+# target/debug, or another folder in CLOUDPULSE_BINARIES.
+# shellcheck disable=SC1091,SC2034,SC2154 # helm/tests/lib.sh has the variables that are not seen here
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+if [ "${1-}" != inside ]; then
+  as_root=(--map-root-user)
+  [ "$(id -u)" != 0 ] || as_root=()
+  exec unshare "${as_root[@]}" --net --mount scripts/test-neighbours.sh inside
+fi
+cache=${CLOUDPULSE_KUBE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cloudpulse/kube}
+export PATH=$PWD/target/tools/bin:$PATH
+binaries=${CLOUDPULSE_BINARIES:-$PWD/target/debug}
+. helm/tests/lib.sh
+
+# --- A cluster with names and addresses ------------------------------------------------------------------------------------------
+
+ip link set lo up
+ip route add local 198.18.0.0/15 dev lo # the pods', see testkit/kubernetes/control-plane.sh
+echo "127.0.0.1 localhost" >"$work/hosts"
+mount --bind "$work/hosts" /etc/hosts
+start_cluster 1
+export PATH=$cache/neighbours:$PATH
+
+pod_ip() { object "$1" pod "$2" '{.status.podIP}'; } # NAMESPACE POD
+has_ip() { [ -n "$(pod_ip "$@")" ]; }
+name() { # ADDRESS NAME
+  grep -v " $2\$" "$work/hosts" >"$work/hosts.new" || true # in place, because the file is mounted
+  { cat "$work/hosts.new" && echo "$1 $2"; } >"$work/hosts"
+}
+
+for namespace in monitoring cloudpulse nodes shop; do kubectl create namespace "$namespace" >/dev/null; done
+kubectl label namespace cloudpulse pod-security.kubernetes.io/enforce=restricted >/dev/null
+
+# --- The Prometheus Operator ---------------------------------------------------------------------------------------------------------
+
+prometheus-operator full-crds >"$work/operator-crds.yaml"
+kubectl apply --server-side -f "$work/operator-crds.yaml" >/dev/null
+wait_for 30 "the Operator's kinds" kubectl get prometheuses,prometheusrules,servicemonitors,podmonitors -A
+start operator prometheus-operator --apiserver="$KUBE_API" --ca-file="$cluster/pki/ca.crt" --cert-file="$cluster/pki/admin.crt" \
+  --key-file="$cluster/pki/admin.key" --web.listen-address=127.0.0.1:8080 --kubelet-endpoints=false
+version=$(prometheus --version 2>&1 | sed -n 's/^prometheus, version \([0-9.]*\).*/\1/p')
+
+# prometheus_object [REMOTE_READ]: as kube-prometheus-stack makes it, which takes what has its release's label
+prometheus_object() {
+  cat <<EOT
+apiVersion: monitoring.coreos.com/v1
+kind: Prometheus
+metadata: {name: k8s, namespace: monitoring}
+spec:
+  version: v$version
+  scrapeInterval: 2s
+  evaluationInterval: 2s
+  serviceMonitorSelector: {matchLabels: {release: stack}}
+  serviceMonitorNamespaceSelector: {}
+  podMonitorSelector: {matchLabels: {release: stack}}
+  podMonitorNamespaceSelector: {}
+  ruleSelector: {matchLabels: {release: stack}}
+  ruleNamespaceSelector: {}
+  apiserverConfig:
+    host: $KUBE_API
+    tlsConfig: {caFile: $cluster/pki/ca.crt, certFile: $cluster/pki/admin.crt, keyFile: $cluster/pki/admin.key}
+${1-}
+EOT
+}
+prometheus_object | kubectl apply --server-side -f - >/dev/null
+
+# Values: the label alone, and three forecasts that are quick to make. The address of Prometheus is the chart's default.
+cat >"$work/values.yaml" <<'EOT'
+monitoring: {labels: {release: stack}}
+exporter: {namespace: nodes}
+predictor:
+  replicas: 2
+  config:
+    forecasts:
+      - {name: load, query: node_load1, step: 15s, interval: 5s, history: 1h, horizons: [5m], lstm: {enabled: false}}
+      - {name: steady, query: '600 * sum(up{job="cloudpulse-exporter"})', step: 15s, interval: 5s, history: 1h, horizons: [5m], lstm: {enabled: false}}
+      - {name: memory, query: sum(node_memory_MemAvailable_bytes), step: 15s, interval: 5s, history: 1h, horizons: [5m], lstm: {enabled: false}}
+log: {format: text}
+EOT
+helm install cloudpulse helm/cloudpulse --namespace cloudpulse --values "$work/values.yaml" --wait --timeout 2m >"$work/install.log"
+says "$work/install.log" "Monitors and rules for the Prometheus Operator are there"
+wait_for 60 "an exporter" is nodes daemonset cloudpulse-exporter '{.status.numberReady}' 1
+wait_for 60 "two predictors" is cloudpulse statefulset cloudpulse-predictor '{.status.readyReplicas}' 2
+wait_for 60 "two scalers" is cloudpulse deployment cloudpulse-scaler '{.status.readyReplicas}' 2
+wait_for 60 "the Operator's Prometheus" has_ip monitoring prometheus-k8s-0
+
+# The notes say what the Prometheus object wants for the curve; they are taken at their word.
+sed -n '/^3\. /,/^4\. /{s/^     //;/^- url:/,/Matchers/p}' "$work/install.log" | sed 's/^/    /' >"$work/remote-read"
+[ "$(grep -c 'url:' "$work/remote-read")" = 2 ] || die "the notes name no two remote reads: $(cat "$work/install.log")"
+prometheus_object "  remoteRead:
+$(cat "$work/remote-read")" | kubectl apply --server-side -f - >/dev/null
+
+# What the Operator made of it: what its config-reloader gives to Prometheus.
+configuration() {
+  object monitoring secret prometheus-k8s '{.data.prometheus\.yaml\.gz}' | base64 -d | gunzip >"$work/operator.yaml"
+  for wanted in podMonitor/nodes/cloudpulse-exporter serviceMonitor/cloudpulse/cloudpulse-predictor \
+    serviceMonitor/cloudpulse/cloudpulse-scaler cloudpulse-predictor-1.cloudpulse-predictor; do
+    grep -q "$wanted" "$work/operator.yaml"
+  done
+}
+wait_for 60 "the Operator's configuration" configuration
+mkdir "$work/rules"
+rules() {
+  kubectl -n monitoring get configmap prometheus-k8s-rulefiles-0 -o json |
+    python3 -c 'import json, sys, pathlib
+for name, text in json.load(sys.stdin)["data"].items(): (pathlib.Path(sys.argv[1]) / name).write_text(text)' "$work/rules"
+  [ "$(find "$work/rules" -name '*.yaml' | wc -l)" = "$(find helm/cloudpulse/files/rules -name '*.yml' | wc -l)" ]
+}
+wait_for 60 "all of the chart's rules, taken by the Operator" rules
+sed -i -e "s|/etc/prometheus/rules/prometheus-k8s-rulefiles-0/|$work/rules/|" -e "s/\$(SHARD)/0/; s/\$(POD_NAME)/prometheus-k8s-0/" "$work/operator.yaml"
+say "the Operator $(prometheus-operator --short-version) made a configuration for Prometheus $version of the chart's monitors and rules"
+
+# --- The programs, at their pods' addresses ----------------------------------------------------------------------------------------------
+
+prometheus_ip=$(pod_ip monitoring prometheus-k8s-0)
+name "$prometheus_ip" prometheus-operated.monitoring.svc
+start prometheus prometheus --config.file="$work/operator.yaml" --storage.tsdb.path="$work/prometheus" \
+  --web.listen-address="$prometheus_ip:9090" --log.level=warn
+start exporter run_pod nodes "$(kubectl -n nodes get pods -o jsonpath='{.items[0].metadata.name}')" exporter
+programs=()
+start_predictors() { # NAME
+  local shard address
+  for shard in 0 1; do
+    address=$(pod_ip cloudpulse "cloudpulse-predictor-$shard")
+    name "$address" "cloudpulse-predictor-$shard.cloudpulse-predictor.cloudpulse.svc"
+    start "$1-$shard" run_pod cloudpulse "cloudpulse-predictor-$shard" "$1-$shard" --replace "0.0.0.0:9101=$address:9101"
+    programs+=("${pids[-1]}")
+  done
+}
+service=$(object cloudpulse service cloudpulse-scaler '{.spec.clusterIP}')
+name "$service" cloudpulse-scaler.cloudpulse.svc
+start_scalers() { # NAME
+  local pod number=0 address https=$service:443
+  for pod in $(kubectl -n cloudpulse get pods -l app.kubernetes.io/component=scaler --field-selector status.phase=Running \
+    -o jsonpath='{.items[*].metadata.name}'); do
+    address=$(pod_ip cloudpulse "$pod")
+    # kube-apiserver dials the Service; nothing here sends that on to a pod, so one of the two listens there.
+    start "$1-$number" run_pod cloudpulse "$pod" "$1-$number" --replace "0.0.0.0:9102=$address:9102" --replace "0.0.0.0:6443=$https"
+    programs+=("${pids[-1]}")
+    number=$((number + 1))
+    https=$address:6443
+  done
+}
+start_predictors predictor
+start_scalers scaler
+
+# query PROMQL [SECONDS FROM NOW] [HOST:PORT]: the result as "labels value" lines
+query() {
+  curl --silent --show-error --fail --get "http://${3-$prometheus_ip:9090}/api/v1/query" --data-urlencode "query=$1" \
+    --data-urlencode "time=$(($(date +%s) + ${2-0}))" |
+    python3 -c 'import json, sys
+for each in json.load(sys.stdin)["data"]["result"]:
+    labels = ",".join("%s=%s" % pair for pair in sorted(each["metric"].items()))
+    print(labels, each["value"][1])'
+}
+# has PROMQL LINES [SECONDS FROM NOW] [HOST:PORT]: it has so many series
+has() {
+  local lines
+  query "$1" "${3-0}" "${@:4}" | tee "$work/result" || return 1
+  lines=$(wc -l <"$work/result")
+  [ "$lines" = "$2" ]
+}
+wait_for 90 "all targets up" has 'up{job=~"cloudpulse-(exporter|predictor|scaler)"} == 1' 5
+has 'up == 0' 0 >/dev/null || die "Prometheus reaches not all: $(query 'up == 0')"
+has 'node_load1{job="cloudpulse-exporter",instance="node-0"}' 1 >/dev/null ||
+  die "a node's metric is not under its name: $(query node_load1)"
+wait_for 120 "a forecast of the node's load" has 'cloudpulse_forecast{job="cloudpulse-exporter",instance="node-0",quantile="0.5"}' 1
+wait_for 60 "a forecast of a sum, with no job of its own" has 'cloudpulse_forecast{job="",instance="",quantile="0.5"}' 2
+# The Operator gives each target the labels of its pod; a forecast of another pod's series must not wear them.
+has '{__name__=~"cloudpulse_forecast.*|node_.*",pod=~".+"}' 0 >/dev/null ||
+  die "series under the name of a pod: $(head -n 3 "$work/result")"
+has '{__name__=~"cloudpulse_forecast.*",service=~".+"}' 0 >/dev/null ||
+  die "forecasts under the name of a service: $(head -n 3 "$work/result")"
+ahead() { [ "$(query 'count(cloudpulse_forecast_path)' 240 | wc -l)" = 1 ]; }
+wait_for 60 "the curve four minutes from now, through Prometheus" ahead
+say "Prometheus scrapes $(query 'count(up)' | cut -d' ' -f2) targets of the Operator's making; forecasts come back under their own labels, the curve reaches into the future"
+
+# Each group is evaluated without an error.
+healthy() {
+  curl --silent --fail "http://$prometheus_ip:9090/api/v1/rules" | python3 -c 'import json, sys
+groups = json.load(sys.stdin)["data"]["groups"]
+rules = [rule for group in groups for rule in group["rules"]]
+bad = [(rule["name"], rule["health"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"]
+if bad or not rules: sys.exit(str(bad))
+print(len(groups), "groups,", len(rules), "rules")'
+}
+wait_for 60 "all rules evaluated without an error" healthy
+say "all rules are well: $(healthy)"
+
+# --- Thanos: two Prometheus of the same targets, and the deduplicated view of both as the source -------------------------------------
+
+sed 's/prometheus-k8s-0/prometheus-k8s-1/' "$work/operator.yaml" >"$work/operator-1.yaml"
+second=198.18.255.1
+start prometheus-1 prometheus --config.file="$work/operator-1.yaml" --storage.tsdb.path="$work/prometheus-1" \
+  --web.listen-address="$second:9090" --log.level=warn
+sidecars=()
+for address in "$prometheus_ip" "$second"; do
+  start "thanos-$address" thanos sidecar --prometheus.url="http://$address:9090" --tsdb.path="$work/prometheus" \
+    --http-address="$address:10902" --grpc-address="$address:10901"
+  sidecars+=("--endpoint=$address:10901")
+done
+view=198.18.255.2
+name $view thanos-query.monitoring.svc
+start thanos-query thanos query --http-address=$view:9090 --grpc-address=$view:10901 --query.replica-label=prometheus_replica "${sidecars[@]}"
+everything_twice() {
+  curl --silent --fail "http://$view:9090/api/v1/query?query=node_load1&dedup=false" | grep -o prometheus_replica | wc -l | grep -qx 2
+}
+wait_for 60 "both Prometheus in Thanos" everything_twice
+
+helm upgrade cloudpulse helm/cloudpulse --namespace cloudpulse --reset-then-reuse-values --set prometheus.url=http://thanos-query.monitoring.svc:9090 \
+  --set-string prometheus.params.dedup=true --wait --timeout 2m >"$work/upgrade.log"
+rolled_out() { kubectl -n cloudpulse rollout status "$1" --timeout 1s; }
+wait_for 60 "the new predictors" rolled_out statefulset/cloudpulse-predictor
+wait_for 60 "the new scalers" rolled_out deployment/cloudpulse-scaler
+kill "${programs[@]}"
+programs=()
+began=$(date +%s)
+start_predictors predictor-thanos
+start_scalers scaler-thanos
+wait_for 120 "a forecast from Thanos" has "count(max by (forecast) (cloudpulse_predictor_last_success_timestamp_seconds) > $began) == 3" 1 0 "$view:9090"
+wait_for 60 "one forecast of the node's load, under its own labels" \
+  has 'cloudpulse_forecast{job="cloudpulse-exporter",instance="node-0",quantile="0.5",pod=""}' 1 0 "$view:9090"
+if grep prometheus_replica "$work/result"; then die "Thanos did not deduplicate"; fi
+say "with $(thanos --version 2>&1 | sed -n 's/^thanos, version \([0-9.]*\).*/Thanos \1/p') of two Prometheus as the source the forecasts go on"
+
+# --- KEDA: it had the external metrics API first -----------------------------------------------------------------------------------------
+
+helm uninstall cloudpulse --namespace cloudpulse --wait --timeout 2m >/dev/null
+kill "${programs[@]}"
+programs=()
+kubectl create namespace keda >/dev/null
+kubectl apply --server-side -f "$cache/neighbours/keda-crds" >/dev/null
+keda=127.96.0.20 keda_operator=198.18.255.3
+name $keda keda-operator-metrics-apiserver.keda.svc
+name $keda_operator keda-operator.keda.svc
+testkit/kubernetes/control-plane.sh cert "$cluster" ca keda /CN=keda DNS:keda-operator.keda.svc,DNS:keda-operator-metrics-apiserver.keda.svc
+mkdir "$work/keda"
+cp "$cluster/pki/ca.crt" "$work/keda/ca.crt"
+cp "$cluster/pki/keda.crt" "$work/keda/tls.crt"
+cp "$cluster/pki/keda.key" "$work/keda/tls.key"
+kubectl -n keda create secret generic kedaorg-certs --from-file="$work/keda" >/dev/null
+start keda-operator env KEDA_CLUSTER_OBJECT_NAMESPACE=keda WATCH_NAMESPACE= keda-operator --kubeconfig="$KUBECONFIG" --cert-dir="$work/keda" \
+  --metrics-bind-address=$keda_operator:8080 --health-probe-bind-address=$keda_operator:8081 --metrics-service-bind-address=$keda_operator:9666
+start keda-adapter env WATCH_NAMESPACE= keda-adapter --kubeconfig="$KUBECONFIG" --lister-kubeconfig="$KUBECONFIG" --authentication-kubeconfig="$KUBECONFIG" --authorization-kubeconfig="$KUBECONFIG" \
+  --tls-cert-file="$work/keda/tls.crt" --tls-private-key-file="$work/keda/tls.key" --bind-address=$keda --secure-port=443 --cert-dir="$work/keda" \
+  --metrics-service-address=keda-operator.keda.svc:9666 --port=0
+cat <<EOT | kubectl apply -f - >/dev/null
+apiVersion: v1
+kind: Service
+metadata: {name: keda-operator-metrics-apiserver, namespace: keda}
+spec: {clusterIP: $keda, ports: [{port: 443}], selector: {app: keda-operator-metrics-apiserver}}
+---
+# An API wants a pod behind its Service.
+apiVersion: v1
+kind: Pod
+metadata: {name: keda-operator-metrics-apiserver, namespace: keda, labels: {app: keda-operator-metrics-apiserver}}
+spec: {containers: [{name: adapter, image: none}]}
+---
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1beta1.external.metrics.k8s.io}
+spec:
+  group: external.metrics.k8s.io
+  version: v1beta1
+  groupPriorityMinimum: 100
+  versionPriority: 100
+  caBundle: $(base64 -w0 "$work/keda/ca.crt")
+  service: {name: keda-operator-metrics-apiserver, namespace: keda, port: 443}
+EOT
+available='{.status.conditions[?(@.type=="Available")].status}'
+wait_for 60 "KEDA's external metrics API" is '' apiservice v1beta1.external.metrics.k8s.io "$available" True
+if helm install cloudpulse helm/cloudpulse --namespace cloudpulse --values "$work/values.yaml" >"$work/taken.log" 2>&1; then die "KEDA's API was taken"; fi
+says "$work/taken.log" "keda/keda-operator-metrics-apiserver has the cluster's external.metrics.k8s.io"
+
+# As docs/helm.md says under "Beside KEDA".
+kubectl -n keda get secret kedaorg-certs -o jsonpath='{.data.ca\.crt}' | base64 -d >"$work/ca.crt"
+kubectl -n cloudpulse create secret generic keda-ca --from-file=ca.crt="$work/ca.crt" >/dev/null
+helm install cloudpulse helm/cloudpulse --namespace cloudpulse --values "$work/values.yaml" --set scaler.externalMetrics.apiService=false \
+  --set scaler.externalMetrics.delegate.url=https://keda-operator-metrics-apiserver.keda.svc \
+  --set scaler.externalMetrics.delegate.caSecret=keda-ca --wait --timeout 2m >"$work/keda-install.log"
+wait_for 60 "two predictors beside KEDA" is cloudpulse statefulset cloudpulse-predictor '{.status.readyReplicas}' 2
+wait_for 60 "two scalers beside KEDA" is cloudpulse deployment cloudpulse-scaler '{.status.readyReplicas}' 2
+service=$(object cloudpulse service cloudpulse-scaler '{.spec.clusterIP}')
+start_predictors predictor-keda
+start_scalers scaler-keda
+
+# KEDA scales by a forecast as by any series, while the API is its own ...
+workload() { # NAME
+  cat <<EOT | kubectl apply -f - >/dev/null
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: $1, namespace: shop}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: $1}}
+  template:
+    metadata: {labels: {app: $1}, annotations: {cloudpulse.io/ready-after: 1s}}
+    spec: {containers: [{name: web, image: none}]}
+EOT
+}
+workload web
+cat <<EOT | kubectl apply -f - >/dev/null
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: web, namespace: shop}
+spec:
+  scaleTargetRef: {name: web}
+  pollingInterval: 5
+  minReplicaCount: 1
+  maxReplicaCount: 9
+  triggers:
+    - type: prometheus
+      metadata:
+        serverAddress: http://prometheus-operated.monitoring.svc:9090
+        query: max(cloudpulse_forecast{forecast="steady",quantile="0.5"})
+        threshold: "120"
+EOT
+wait_for 120 "five replicas by KEDA, for a forecast of 600 at 120 a replica" is shop deployment web '{.spec.replicas}' 5
+say "KEDA scales by a forecast"
+
+# ... and when the scaler has it and asks KEDA for what it has not.
+kubectl patch apiservice v1beta1.external.metrics.k8s.io --type merge \
+  -p '{"spec": {"service": {"namespace": "cloudpulse", "name": "cloudpulse-scaler"}}}' >/dev/null
+workload api
+cat <<EOT | kubectl apply -f - >/dev/null
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: api, namespace: shop}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: api}
+  minReplicas: 1
+  maxReplicas: 9
+  metrics:
+    - type: External
+      external:
+        metric: {name: cloudpulse-forecast-steady, selector: {matchLabels: {kind: point, horizon: 5m, quantile: "0.5"}}}
+        target: {type: AverageValue, averageValue: 200}
+EOT
+wait_for 90 "three replicas by an HPA, for a forecast of 600 at 200 a replica" is shop deployment api '{.spec.replicas}' 3
+kubectl -n shop patch scaledobject web --type merge -p '{"spec": {"triggers": [{"type": "prometheus", "metadata": {"threshold": "75",
+  "serverAddress": "http://prometheus-operated.monitoring.svc:9090", "query": "max(cloudpulse_forecast{forecast=\"steady\",quantile=\"0.5\"})"}}]}}' >/dev/null
+wait_for 90 "eight replicas by KEDA through the scaler" is shop deployment web '{.spec.replicas}' 8
+is '' apiservice v1beta1.external.metrics.k8s.io "$available" True || die "the API is not available"
+say "both work when the scaler has the API and passes KEDA's metrics on"
