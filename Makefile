@@ -132,7 +132,7 @@ lint-purity:
 	scripts/purity.sh
 lint-shell:
 	@if command -v shellcheck >/dev/null; then \
-	  echo "shellcheck scripts/*.sh docker/*.sh testkit/*/*.sh .ci/run"; shellcheck scripts/*.sh docker/*.sh testkit/*/*.sh .ci/run; \
+	  echo "shellcheck scripts/*.sh docker/*.sh testkit/*/*.sh helm/tests/*.sh .ci/run"; shellcheck scripts/*.sh docker/*.sh testkit/*/*.sh helm/tests/*.sh .ci/run; \
 	else \
 	  echo "SKIPPED: shellcheck is not installed (Debian: shellcheck); the shell scripts are unchecked" >&2; \
 	fi
