@@ -102,10 +102,10 @@ $(cat "$work/remote-read")" | kubectl apply --server-side -f - >/dev/null
 
 # What the Operator made of it: what its config-reloader gives to Prometheus.
 configuration() {
-  object monitoring secret prometheus-k8s '{.data.prometheus\.yaml\.gz}' | base64 -d | gunzip >"$work/operator.yaml"
+  object monitoring secret prometheus-k8s '{.data.prometheus\.yaml\.gz}' | base64 -d | gunzip >"$work/operator.yaml" || return 1
   for wanted in podMonitor/nodes/cloudpulse-exporter serviceMonitor/cloudpulse/cloudpulse-predictor \
     serviceMonitor/cloudpulse/cloudpulse-scaler cloudpulse-predictor-1.cloudpulse-predictor; do
-    grep -q "$wanted" "$work/operator.yaml"
+    grep "$wanted" "$work/operator.yaml" || return 1
   done
 }
 wait_for 60 "the Operator's configuration" configuration
