@@ -40,6 +40,7 @@ use crate::target::ScaleTarget;
 use crate::target::TargetError;
 use crate::target::docker::backoff::Held;
 use crate::target::docker::group::Group;
+use crate::target::docker::select::Life;
 use crate::target::docker::select::Member;
 use crate::target::docker::select::Plan;
 use crate::target::docker::starts::Starts;
@@ -152,7 +153,13 @@ impl DockerTarget {
     ) -> Result<(), TargetError> {
         let mould = if create > 0 { Some(template.mould(desired)?) } else { None };
         for member in start {
-            self.start_again(engine, member, template).await?;
+            let result = self.start_again(engine, member, template).await;
+            // Such a container may never start: an engine that was killed at its start finds a task under its id each time. The next
+            // call makes another.
+            if matches!(result, Err(TargetError::Failed { .. })) && member.made && member.life == Life::Created {
+                discard(engine, &member.id, &member.name).await;
+            }
+            result?;
         }
         let Some(mould) = mould else { return Ok(()) };
         let (mut number, mut created, mut skipped) = (first_number, 0, 0);
@@ -246,11 +253,7 @@ impl DockerTarget {
         };
         let result = bring_up.await;
         if result.is_err() {
-            // Never started, so nothing is lost; where this fails too, the next call starts it. Not by force: another
-            // scaler may have started it.
-            if let Err(error) = engine.remove_container(&created.id, None::<RemoveContainerOptions>).await {
-                tracing::warn!(%error, container = name, "a container that did not start could not be removed");
-            }
+            discard(engine, &created.id, &name).await;
         } else {
             self.starts.add(&created.id, &name, began, None);
         }
@@ -303,6 +306,14 @@ enum Created {
     Yes,
     /// Another container has the name.
     NameTaken,
+}
+
+/// Removes a container that never started, so nothing is lost; where this fails too, the next call starts it. Not by force: another
+/// scaler may have started it.
+async fn discard(engine: &Docker, id: &str, name: &str) {
+    if let Err(error) = engine.remove_container(id, None::<RemoveContainerOptions>).await {
+        tracing::warn!(%error, container = name, "a container that did not start could not be removed");
+    }
 }
 
 async fn stop_one(engine: Docker, member: Member, removed: bool, watch: Arc<Mutex<Watch>>) {
