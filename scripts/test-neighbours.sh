@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Tests the Helm chart beside the real Prometheus Operator, cert-manager and KEDA, in a real Kubernetes control plane: does the Operator make of
-# the chart's monitors and rules a configuration with which Prometheus finds, scrapes and forecasts; do certificates of cert-manager
-# serve the external metrics API; does KEDA scale by a forecast, and does the scaler pass on what only KEDA knows?
+# Tests the Helm chart beside the real Prometheus Operator, Thanos and KEDA, in a real Kubernetes control plane: does the Operator make of
+# the chart's monitors and rules a configuration with which Prometheus finds, scrapes and forecasts; is Thanos as good a source; does
+# KEDA scale by a forecast, and does the scaler pass on what only KEDA knows?
 #
 # There are no kubelets: kwok calls pods ready, and their programs run as processes (helm/tests/kubelet.py). So that they have the
 # addresses of their pods, all of it is in a network of its own, in which those are this machine's, and the names of Services
@@ -34,7 +34,7 @@ export PATH=$cache/neighbours:$PATH
 pod_ip() { object "$1" pod "$2" '{.status.podIP}'; } # NAMESPACE POD
 has_ip() { [ -n "$(pod_ip "$@")" ]; }
 name() { # ADDRESS NAME
-  grep -v " $2\$" "$work/hosts" >"$work/hosts.new" || true # in place, because the file is mounted
+  grep -v " $2\$" "$work/hosts" >"$work/hosts.new" # in place, because the file is mounted
   { cat "$work/hosts.new" && echo "$1 $2"; } >"$work/hosts"
 }
 
