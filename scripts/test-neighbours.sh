@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests the Helm chart beside the real Prometheus Operator, Thanos and KEDA, in a real Kubernetes control plane: does the Operator make of
-# the chart's monitors and rules a configuration with which Prometheus finds, scrapes and forecasts; is Thanos as good a source; does
-# KEDA scale by a forecast, and does the scaler pass on what only KEDA knows?
+# the chart's monitors and rules a configuration with which Prometheus finds, scrapes and forecasts, over plain HTTP and over TLS with a user;
+# is Thanos as good a source; does KEDA scale by a forecast, and does the scaler pass on what only KEDA knows?
 #
 # There are no kubelets: kwok calls pods ready, and their programs run as processes (helm/tests/kubelet.py). So that they have the
 # addresses of their pods, all of it is in a network of its own, in which those are this machine's, and the names of Services
@@ -94,21 +94,30 @@ wait_for 60 "two predictors" is cloudpulse statefulset cloudpulse-predictor '{.s
 wait_for 60 "two scalers" is cloudpulse deployment cloudpulse-scaler '{.status.readyReplicas}' 2
 wait_for 60 "the Operator's Prometheus" has_ip monitoring prometheus-k8s-0
 
-# The notes say what the Prometheus object wants for the curve; they are taken at their word.
-sed -n '/^3\. /,/^4\. /{s/^     //;/^- url:/,/Matchers/p}' "$work/install.log" | sed 's/^/    /' >"$work/remote-read"
-[ "$(grep -c 'url:' "$work/remote-read")" = 2 ] || die "the notes name no two remote reads: $(cat "$work/install.log")"
-prometheus_object "  remoteRead:
+# remote_read NOTES [FIELD]...: what the notes say that the Prometheus object wants for the curve, taken at their word, with more fields
+remote_read() {
+  sed -n '/^3\. /,/^4\. /{s/^     //;/^- url:/,/Matchers/p}' "$1" | while IFS= read -r line; do
+    echo "    $line"
+    [[ $line != *Matchers* ]] || printf '      %s\n' "${@:2}"
+  done >"$work/remote-read"
+  [ "$(grep -c 'url:' "$work/remote-read")" = 2 ] || die "the notes name no two remote reads: $(cat "$1")"
+  prometheus_object "  remoteRead:
 $(cat "$work/remote-read")" | kubectl apply --server-side -f - >/dev/null
-
-# What the Operator made of it: what its config-reloader gives to Prometheus.
-configuration() {
-  object monitoring secret prometheus-k8s '{.data.prometheus\.yaml\.gz}' | base64 -d | gunzip >"$work/operator.yaml" || return 1
-  for wanted in podMonitor/nodes/cloudpulse-exporter serviceMonitor/cloudpulse/cloudpulse-predictor \
-    serviceMonitor/cloudpulse/cloudpulse-scaler cloudpulse-predictor-1.cloudpulse-predictor; do
-    grep "$wanted" "$work/operator.yaml" || return 1
-  done
 }
-wait_for 60 "the Operator's configuration" configuration
+remote_read "$work/install.log"
+
+# configuration SCHEME JOBS: what the Operator made of it is there, as its config-reloader gives it to Prometheus; so many jobs name the scheme
+configuration() {
+  object monitoring secret prometheus-k8s '{.data.prometheus\.yaml\.gz}' | base64 -d | gunzip >"$work/operator.new" || return 1
+  for wanted in podMonitor/nodes/cloudpulse-exporter serviceMonitor/cloudpulse/cloudpulse-predictor \
+    serviceMonitor/cloudpulse/cloudpulse-scaler "$1://cloudpulse-predictor-1.cloudpulse-predictor"; do
+    grep "$wanted" "$work/operator.new" || return 1
+  done
+  [ "$(grep -c "^  scheme: $1\$" "$work/operator.new")" = "$2" ] || return 1
+  sed -e "s|/etc/prometheus/rules/prometheus-k8s-rulefiles-0/|$work/rules/|; s|/etc/prometheus/certs/|$work/certs/|" \
+    -e "s/\$(SHARD)/0/; s/\$(POD_NAME)/prometheus-k8s-0/" "$work/operator.new" >"$work/operator.yaml"
+}
+wait_for 60 "the Operator's configuration" configuration http 0
 mkdir "$work/rules"
 rules() {
   kubectl -n monitoring get configmap prometheus-k8s-rulefiles-0 -o json |
@@ -117,7 +126,6 @@ for name, text in json.load(sys.stdin)["data"].items(): (pathlib.Path(sys.argv[1
   [ "$(find "$work/rules" -name '*.yaml' | wc -l)" = "$(find helm/cloudpulse/files/rules -name '*.yml' | wc -l)" ]
 }
 wait_for 60 "all of the chart's rules, taken by the Operator" rules
-sed -i -e "s|/etc/prometheus/rules/prometheus-k8s-rulefiles-0/|$work/rules/|" -e "s/\$(SHARD)/0/; s/\$(POD_NAME)/prometheus-k8s-0/" "$work/operator.yaml"
 say "the Operator $(prometheus-operator --short-version) made a configuration for Prometheus $version of the chart's monitors and rules"
 
 # --- The programs, at their pods' addresses ----------------------------------------------------------------------------------------------
@@ -126,7 +134,12 @@ prometheus_ip=$(pod_ip monitoring prometheus-k8s-0)
 name "$prometheus_ip" prometheus-operated.monitoring.svc
 start prometheus prometheus --config.file="$work/operator.yaml" --storage.tsdb.path="$work/prometheus" \
   --web.listen-address="$prometheus_ip:9090" --log.level=warn
-start exporter run_pod nodes "$(kubectl -n nodes get pods -o jsonpath='{.items[0].metadata.name}')" exporter
+prometheus_pid=${pids[-1]}
+start_exporter() { # NAME
+  start "$1" run_pod nodes "$(kubectl -n nodes get pods --field-selector status.phase=Running -o jsonpath='{.items[0].metadata.name}')" "$1"
+  exporter_pid=${pids[-1]}
+}
+start_exporter exporter
 programs=()
 start_predictors() { # NAME
   local shard address
@@ -197,6 +210,64 @@ print(len(groups), "groups,", len(rules), "rules")'
 wait_for 60 "all rules evaluated without an error" healthy
 say "all rules are well: $(healthy)"
 
+# --- TLS and a user: the same by a Secret with a web config file --------------------------------------------------------------------------
+
+testkit/kubernetes/control-plane.sh cert "$cluster" ca web /CN=cloudpulse DNS:cloudpulse
+cat >"$work/web.yml" <<'EOT'
+tls_server_config: {cert_file: tls.crt, key_file: tls.key}
+basic_auth_users: {scrape: $2b$05$CCCCCCCCCCCCCCCCCCCCC.pIKrLVkBX9/OvQMSygY1pWEVn72t6na} # "secret"
+EOT
+for namespace in cloudpulse nodes monitoring; do
+  kubectl -n "$namespace" create secret generic web --from-file="$work/web.yml" --from-file=tls.crt="$cluster/pki/web.crt" \
+    --from-file=tls.key="$cluster/pki/web.key" --from-file=ca.crt="$cluster/pki/ca.crt" >/dev/null
+  kubectl -n "$namespace" create secret generic scrape --from-literal=username=scrape --from-literal=password=secret >/dev/null
+done
+tls='tlsConfig: {ca: {secret: {name: web, key: ca.crt}}, serverName: cloudpulse}'
+user='basicAuth: {username: {name: scrape, key: username}, password: {name: scrape, key: password}}'
+cat >>"$work/values.yaml" <<EOT
+webConfig:
+  existingSecret: web
+  probeHeaders: [{name: Authorization, value: Basic $(printf scrape:secret | base64)}]
+EOT
+sed -i "s/^monitoring: {/&$tls, $user, /" "$work/values.yaml"
+helm upgrade cloudpulse helm/cloudpulse --namespace cloudpulse --values "$work/values.yaml" --wait --timeout 2m >"$work/tls.log"
+rolled_out() { kubectl -n "$1" rollout status "$2" --timeout 1s; }
+all_rolled_out() {
+  rolled_out nodes daemonset/cloudpulse-exporter && rolled_out cloudpulse statefulset/cloudpulse-predictor &&
+    rolled_out cloudpulse deployment/cloudpulse-scaler
+}
+wait_for 60 "pods with TLS" all_rolled_out
+remote_read "$work/tls.log" "$tls" "$user"
+wait_for 60 "the Operator's configuration with TLS" configuration https 3
+mkdir "$work/certs"
+certificates() {
+  kubectl -n monitoring get secret prometheus-k8s-tls-assets-0 -o json |
+    python3 -c 'import base64, json, sys, pathlib
+for name, data in json.load(sys.stdin)["data"].items(): (pathlib.Path(sys.argv[1]) / name).write_bytes(base64.b64decode(data))' "$work/certs"
+}
+certificates
+kill "$exporter_pid" "${programs[@]}"
+wait "$exporter_pid" "${programs[@]}" || die "a program ended with $?"
+programs=()
+began=$(date +%s)
+start_exporter exporter-tls
+start_predictors predictor-tls
+start_scalers scaler-tls
+kill -HUP "$prometheus_pid"
+wait_for 90 "all targets up over TLS" has "up{job=~\"cloudpulse-(exporter|predictor|scaler)\"} == 1 and timestamp(up) > $((began + 2))" 5
+address=$(pod_ip cloudpulse cloudpulse-predictor-0)
+status() { # URL FLAG...
+  curl --silent --output "$work/result" --write-out '%{http_code}' --cacert "$cluster/pki/ca.crt" --connect-to "cloudpulse:9101:$address:9101" "$@"
+}
+[ "$(status https://cloudpulse:9101/metrics)" = 401 ] || die "who is no user reads metrics"
+[ "$(status https://cloudpulse:9101/metrics --user scrape:secret)" = 200 ] || die "the user does not read metrics"
+[ "$(status http://cloudpulse:9101/metrics || true)" = 000 ] || die "plain HTTP is still answered"
+wait_for 120 "forecasts over TLS" has "count(max by (forecast) (cloudpulse_predictor_last_success_timestamp_seconds) > $began) == 3" 1
+wait_for 60 "the curve over TLS" ahead
+# Another pod of the exporter, the same series of the node.
+has 'last_over_time(node_load1[10m])' 1 >/dev/null || die "a node's series began anew with a pod: $(cat "$work/result")"
+say "the same over TLS, with a user; the node's series went on in the exporter's new pod"
+
 # --- Thanos: two Prometheus of the same targets, and the deduplicated view of both as the source -------------------------------------
 
 sed 's/prometheus-k8s-0/prometheus-k8s-1/' "$work/operator.yaml" >"$work/operator-1.yaml"
@@ -219,9 +290,7 @@ wait_for 60 "both Prometheus in Thanos" everything_twice
 
 helm upgrade cloudpulse helm/cloudpulse --namespace cloudpulse --reset-then-reuse-values --set prometheus.url=http://thanos-query.monitoring.svc:9090 \
   --set-string prometheus.params.dedup=true --wait --timeout 2m >"$work/upgrade.log"
-rolled_out() { kubectl -n cloudpulse rollout status "$1" --timeout 1s; }
-wait_for 60 "the new predictors" rolled_out statefulset/cloudpulse-predictor
-wait_for 60 "the new scalers" rolled_out deployment/cloudpulse-scaler
+wait_for 60 "the new pods" all_rolled_out
 kill "${programs[@]}"
 programs=()
 began=$(date +%s)

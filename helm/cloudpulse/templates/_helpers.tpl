@@ -79,6 +79,9 @@ labels:
 {{- define "cloudpulse.scrapeAnnotations" -}}
 {{- if (first .).Values.monitoring.annotations }}
 prometheus.io/scrape: "true"
+{{- if eq (include "cloudpulse.scheme" (first .)) "https" }}
+prometheus.io/scheme: https
+{{- end }}
 prometheus.io/path: /metrics
 prometheus.io/port: {{ last . | quote }}
 {{- end }}
@@ -121,14 +124,45 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
+{{/* The scheme of the programs' pages, given the root. */}}
+{{- define "cloudpulse.scheme" -}}
+{{- with .Values.webConfig }}{{ ternary "https" "http" (and (not (empty .existingSecret)) .tls) }}{{ end -}}
+{{- end -}}
+
+{{/* Given the root: the web config file's argument, mount and volume, where there is one. */}}
+{{- define "cloudpulse.web.args" -}}
+{{- if .Values.webConfig.existingSecret }}
+- --web.config.file=/etc/cloudpulse/web/{{ .Values.webConfig.key }}
+{{- end }}
+{{- end -}}
+
+{{- define "cloudpulse.web.mounts" -}}
+{{- if .Values.webConfig.existingSecret }}
+- {name: web, mountPath: /etc/cloudpulse/web, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "cloudpulse.web.volumes" -}}
+{{- with .Values.webConfig.existingSecret }}
+- name: web
+  secret: {secretName: {{ . }}}
+{{- end }}
+{{- end -}}
+
 {{- define "cloudpulse.probes" -}}
+{{- $root := first . -}}
+{{- $how := "port: http" -}}
+{{- if eq (include "cloudpulse.scheme" $root) "https" }}{{ $how = printf "%s, scheme: HTTPS" $how }}{{ end -}}
+{{- with $root.Values.webConfig }}
+{{- if and .existingSecret .probeHeaders }}{{ $how = printf "%s, httpHeaders: %s" $how (toJson .probeHeaders) }}{{ end -}}
+{{- end -}}
 livenessProbe:
-  httpGet: {path: /healthz, port: http}
+  httpGet: {path: /healthz, {{ $how }}}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
 readinessProbe:
-  httpGet: {path: /readyz, port: http}
+  httpGet: {path: /readyz, {{ $how }}}
   periodSeconds: 5
   timeoutSeconds: 5
 {{- end -}}

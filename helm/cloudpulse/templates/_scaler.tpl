@@ -15,6 +15,7 @@
 - {name: api-token, mountPath: /etc/cloudpulse/api-token, readOnly: true}
 {{- end }}
 {{- with include "cloudpulse.prometheus.mounts" $ | trim }}{{ . | nindent 0 }}{{ end }}
+{{- with include "cloudpulse.web.mounts" $ | trim }}{{ . | nindent 0 }}{{ end }}
 {{- with .extraVolumeMounts }}
 {{- toYaml . | nindent 0 }}
 {{- end }}
@@ -42,6 +43,7 @@
   secret: {secretName: {{ .apiToken.existingSecret }}, items: [{key: {{ .apiToken.key }}, path: token}]}
 {{- end }}
 {{- with include "cloudpulse.prometheus.volumes" $ | trim }}{{ . | nindent 0 }}{{ end }}
+{{- with include "cloudpulse.web.volumes" $ | trim }}{{ . | nindent 0 }}{{ end }}
 {{- with .extraVolumes }}
 {{- toYaml . | nindent 0 }}
 {{- end }}
