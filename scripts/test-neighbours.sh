@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests the Helm chart beside the real Prometheus Operator, Thanos and KEDA, in a real Kubernetes control plane: does the Operator make of
 # the chart's monitors and rules a configuration with which Prometheus finds, scrapes and forecasts, over plain HTTP and over TLS with a user;
-# is Thanos as good a source; does KEDA scale by a forecast, and does the scaler pass on what only KEDA knows?
+# does it without the Operator, too; is Thanos as good a source; does KEDA scale by a forecast, and does the scaler pass on what only KEDA knows?
 #
 # There are no kubelets: kwok calls pods ready, and their programs run as processes (helm/tests/kubelet.py). So that they have the
 # addresses of their pods, all of it is in a network of its own, in which those are this machine's, and the names of Services
@@ -94,15 +94,18 @@ wait_for 60 "two predictors" is cloudpulse statefulset cloudpulse-predictor '{.s
 wait_for 60 "two scalers" is cloudpulse deployment cloudpulse-scaler '{.status.readyReplicas}' 2
 wait_for 60 "the Operator's Prometheus" has_ip monitoring prometheus-k8s-0
 
-# remote_read NOTES [FIELD]...: what the notes say that the Prometheus object wants for the curve, taken at their word, with more fields
-remote_read() {
-  sed -n '/^3\. /,/^4\. /{s/^     //;/^- url:/,/Matchers/p}' "$1" | while IFS= read -r line; do
+# from_notes NOTES [FIELD]...: what the notes say that Prometheus wants for the curve, taken at their word, with more fields
+from_notes() {
+  sed -n '/^3\. /,/^4\. /{s/^     //;/^- url:/,/atchers/p}' "$1" | while IFS= read -r line; do
     echo "    $line"
-    [[ $line != *Matchers* ]] || printf '      %s\n' "${@:2}"
+    [[ $line != *atchers* ]] || printf '      %s\n' "${@:2}"
   done >"$work/remote-read"
   [ "$(grep -c 'url:' "$work/remote-read")" = 2 ] || die "the notes name no two remote reads: $(cat "$1")"
+  cat "$work/remote-read"
+}
+remote_read() {
   prometheus_object "  remoteRead:
-$(cat "$work/remote-read")" | kubectl apply --server-side -f - >/dev/null
+$(from_notes "$@")" | kubectl apply --server-side -f - >/dev/null
 }
 remote_read "$work/install.log"
 
@@ -194,21 +197,42 @@ has '{__name__=~"cloudpulse_forecast.*|node_.*",pod=~".+"}' 0 >/dev/null ||
   die "series under the name of a pod: $(head -n 3 "$work/result")"
 has '{__name__=~"cloudpulse_forecast.*",service=~".+"}' 0 >/dev/null ||
   die "forecasts under the name of a service: $(head -n 3 "$work/result")"
-ahead() { [ "$(query 'count(cloudpulse_forecast_path)' 240 | wc -l)" = 1 ]; }
+ahead() { [ "$(query 'count(cloudpulse_forecast_path)' 240 "$@" | wc -l)" = 1 ]; } # [HOST:PORT]
 wait_for 60 "the curve four minutes from now, through Prometheus" ahead
 say "Prometheus scrapes $(query 'count(up)' | cut -d' ' -f2) targets of the Operator's making; forecasts come back under their own labels, the curve reaches into the future"
 
 # Each group is evaluated without an error.
-healthy() {
-  curl --silent --fail "http://$prometheus_ip:9090/api/v1/rules" | python3 -c 'import json, sys
+healthy() { # HOST:PORT
+  curl --silent --fail "http://$1/api/v1/rules" | python3 -c 'import json, sys
 groups = json.load(sys.stdin)["data"]["groups"]
 rules = [rule for group in groups for rule in group["rules"]]
 bad = [(rule["name"], rule["health"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"]
 if bad or not rules: sys.exit(str(bad))
 print(len(groups), "groups,", len(rules), "rules")'
 }
-wait_for 60 "all rules evaluated without an error" healthy
-say "all rules are well: $(healthy)"
+wait_for 60 "all rules evaluated without an error" healthy "$prometheus_ip:9090"
+say "all rules are well: $(healthy "$prometheus_ip:9090")"
+
+# --- Prometheus without the Operator: the chart's scrape jobs and rules, and the remote read of the notes ---------------------------------
+
+helm upgrade cloudpulse helm/cloudpulse --namespace cloudpulse --values "$work/values.yaml" --set monitoring.operator=false --dry-run=server >"$work/plain.log"
+sed "s|role: pod|&, api_server: '$KUBE_API', tls_config: {ca_file: $cluster/pki/ca.crt, cert_file: $cluster/pki/admin.crt, key_file: $cluster/pki/admin.key}|" \
+  helm/cloudpulse/examples/scrape-configs.yaml >"$work/plain.yml"
+cat >>"$work/plain.yml" <<EOT
+global: {scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 2s}
+rule_files: ["$PWD/helm/cloudpulse/files/rules/*.yml"]
+remote_read:
+$(from_notes "$work/plain.log")
+EOT
+plain=198.18.255.4:9090
+start plain prometheus --config.file="$work/plain.yml" --storage.tsdb.path="$work/plain" --web.listen-address=$plain --log.level=warn
+plain_pid=${pids[-1]}
+wait_for 60 "all targets up without the Operator" has 'up{job=~"cloudpulse-(exporter|predictor|scaler)"} == 1' 5 0 $plain
+wait_for 60 "a node's metric and its forecast without the Operator" has '{__name__=~"node_load1|cloudpulse_forecast",instance="node-0",quantile=~"0.5|"}' 2 0 $plain
+wait_for 60 "the curve without the Operator" ahead $plain
+wait_for 60 "all rules evaluated without an error and without the Operator" healthy $plain
+say "the same without the Operator, by the chart's own scrape jobs: $(healthy $plain)"
+kill "$plain_pid"
 
 # --- TLS and a user: the same by a Secret with a web config file --------------------------------------------------------------------------
 
