@@ -99,7 +99,7 @@ struct Container {
     reading: Reading,
     /// It has a cgroup that can be read.
     present: bool,
-    /// Unix time.
+    /// Hundredths of a second since 1970: the containers of a pod often start in one second.
     started: Option<u64>,
     process: Option<Process>,
     /// Scrapes that looked for a process, or should have, and found none.
@@ -270,7 +270,7 @@ impl Containers {
                 if container.started.is_none() {
                     let ticks = container.process.as_ref().and_then(Process::start_ticks);
                     let boot_time = *boot_time.get_or_insert_with(|| host.read(self.stat).ok().and_then(boot_time_of));
-                    container.started = ticks.zip(boot_time).map(|(ticks, boot_time)| boot_time + ticks / 100);
+                    container.started = ticks.zip(boot_time).map(|(ticks, boot_time)| boot_time * 100 + ticks);
                 }
             }
         }

@@ -140,7 +140,7 @@ where
         let mut samples = samples.map(|interface| (&interface.labels, Number::Integer(interface.columns[column])));
         family(page, name, help, Kind::Counter, &mut samples);
     }
-    let mut started = containers.clone().filter_map(|one| Some((&one.labels, Number::Integer(one.started?))));
+    let mut started = containers.clone().filter_map(|one| Some((&one.labels, Number::Integer(one.started? / 100))));
     family(page, "container_start_time_seconds", "Unix time at which it was started.", Kind::Gauge, &mut started);
     let mut seen = containers.map(|one| (&one.labels, Number::Decimal { digits: now_milliseconds, places: 3 }));
     family(page, "container_last_seen", "Unix time at which it was last seen.", Kind::Gauge, &mut seen);

@@ -1,6 +1,7 @@
 //! The folders in which Kubernetes keeps logs → pod, namespace and container behind an id. Their names hold them, in the
 //! form that every kubelet writes, so that nobody needs to be asked.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 /// Entries of a folder that are read; a node has 110 pods by default.
@@ -27,14 +28,22 @@ pub(super) struct Logs {
 impl Logs {
     /// Reads the folders below `/var/log`, as this process sees it. What is not there is not known.
     pub(super) fn read(var_log: &Path) -> Self {
-        let names = |folder: &str| {
+        let entries = |folder: &str| {
             let entries = std::fs::read_dir(var_log.join(folder)).ok();
-            entries.into_iter().flatten().flatten().take(MOST).filter_map(|entry| entry.file_name().into_string().ok())
+            entries.into_iter().flatten().flatten().take(MOST)
         };
-        Self {
-            pods: names("pods").filter_map(|name| pod(&name)).collect(),
-            containers: names("containers").filter_map(|name| container(&name)).collect(),
+        let mut logs = Self::default();
+        for entry in entries("pods") {
+            logs.pods.extend(pod(&entry.file_name()));
         }
+        for entry in entries("containers") {
+            logs.containers.extend(container(&entry.file_name()));
+            // A kubelet lets root alone list `pods`; what stands in `containers` are links into it, which everybody can read.
+            let target = std::fs::read_link(entry.path()).unwrap_or_default();
+            let named = target.iter().find_map(pod);
+            logs.pods.extend(named.filter(|(uid, _)| logs.pods.iter().all(|(known, _)| known != uid)));
+        }
+        logs
     }
 
     /// Returns the pod of a container; `None` where none of this uid is known.
@@ -46,16 +55,16 @@ impl Logs {
 }
 
 /// `NAMESPACE_POD_UID`: none of the three can hold an underscore.
-fn pod(name: &str) -> Option<(String, (String, String))> {
-    let mut parts = name.split('_');
+fn pod(name: &OsStr) -> Option<(String, (String, String))> {
+    let mut parts = name.to_str()?.split('_');
     let (namespace, pod, uid) = (parts.next()?, parts.next()?, parts.next()?);
     let whole = parts.next().is_none() && !namespace.is_empty() && !pod.is_empty() && !uid.is_empty();
     whole.then(|| (uid.to_owned(), (namespace.to_owned(), pod.to_owned())))
 }
 
 /// `POD_NAMESPACE_CONTAINER-ID.log`.
-fn container(name: &str) -> Option<(String, String)> {
-    let (rest, id) = name.strip_suffix(".log")?.rsplit_once('-')?;
+fn container(name: &OsStr) -> Option<(String, String)> {
+    let (rest, id) = name.to_str()?.strip_suffix(".log")?.rsplit_once('-')?;
     let container = rest.splitn(3, '_').nth(2)?;
     Some((id.to_owned(), container.to_owned()))
 }
@@ -82,5 +91,26 @@ mod tests {
         assert_eq!(logs.find("0d6b-1", "77"), Some(pod("")));
         assert_eq!(logs.find("y", "4d5e"), None);
         assert_eq!(Logs::read(&folder.path().join("none")).find("0d6b-1", "4d5e"), None);
+    }
+
+    #[test]
+    fn where_the_folders_of_pods_may_not_be_listed_the_links_to_them_name_them() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("containers")).unwrap();
+        for container in ["nginx-4d5e", "side-car-77"] {
+            let link = folder.path().join(format!("containers/web-7c9_shop_{container}.log"));
+            std::os::unix::fs::symlink("/var/log/pods/shop_web-7c9_0d6b-1/x/0.log", link).unwrap();
+        }
+        let logs = Logs::read(folder.path());
+        let pod = |container: &str| Pod {
+            namespace: "shop".to_owned(),
+            pod: "web-7c9".to_owned(),
+            container: container.to_owned(),
+        };
+        assert_eq!(logs.find("0d6b-1", "4d5e"), Some(pod("nginx")));
+        assert_eq!(logs.find("0d6b-1", "77"), Some(pod("side-car")));
+        assert_eq!(logs.find("0d6b-1", "88"), Some(pod("")));
+        assert_eq!(logs.find("0d6b-2", "4d5e"), None);
+        assert_eq!(logs.pods.len(), 1);
     }
 }

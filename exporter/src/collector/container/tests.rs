@@ -111,7 +111,10 @@ fn a_network_is_shown_once_and_that_of_the_machine_never() {
     let pod = "/kubepods/besteffort/pod0d6b";
     let mut files = version_2(&format!("{pod}/{ID}"), "4711\n");
     files.extend(version_2(&format!("{pod}/{OTHER}"), "4712\n"));
-    files.push(("proc/4711/stat".to_owned(), "1 (later) S 1 1 1 0 -1 0 1 0 0 0 0 0 0 0 20 0 1 0 900 1 1\n"));
+    files.push((
+        "proc/4712/stat".to_owned(),
+        "1 (later, but in the same second) S 1 1 1 0 -1 0 1 0 0 0 0 0 0 0 20 0 1 0 101 1 1\n",
+    ));
     let mut fixture = fixture(&files);
     let dev = |pid: u32| fixture.folder.path().join(format!("proc/{pid}/net/dev"));
     std::fs::remove_file(dev(4711)).unwrap();
@@ -122,7 +125,7 @@ fn a_network_is_shown_once_and_that_of_the_machine_never() {
     assert_eq!(values(&samples, "container_cpu_usage_seconds_total").len(), 2);
     assert_eq!(values(&samples, "container_network_receive_bytes_total"), ["100"]);
     let shown = samples.iter().find(|line| line.starts_with("container_network_receive_bytes_total")).unwrap();
-    assert!(shown.contains(OTHER), "the one that was there first: {shown}");
+    assert!(shown.contains(ID), "the one that was there first: {shown}");
 
     std::fs::create_dir_all(machine.parent().unwrap()).unwrap();
     std::fs::hard_link(shared, machine).unwrap();
