@@ -62,6 +62,14 @@ test-neighbours: ## Test the chart beside the real Prometheus Operator, Thanos a
 	cargo build $(CARGO_FLAGS) -p cloudpulse-predictor -p cloudpulse-scaler
 	scripts/test-neighbours.sh
 
+.PHONY: test-kubelet
+test-kubelet: ## Run the chart's images on a real Kubernetes node, as root; builds kubelet and containerd for a quarter of an hour of CPU the first time
+	scripts/setup.sh helm kubelet
+	testkit/kubernetes/control-plane.sh build
+	testkit/kubernetes/control-plane.sh build-node
+	scripts/images.sh programs
+	scripts/test-kubelet.sh
+
 .PHONY: images
 images: ## Build the container images from this tree, without pulling any; see docs/docker.md
 	scripts/images.sh

@@ -10,6 +10,8 @@
 #   scripts/setup.sh kubernetes  prometheus, promtool, and what builds and starts a Kubernetes control plane: Go, openssl, Python
 #   scripts/setup.sh helm     the same as kubernetes, and helm (in target/tools/bin), curl, and Kubernetes' schemas
 #   scripts/setup.sh neighbours  what makes a network of its own: ip, unshare
+#   scripts/setup.sh kubelet  the same, and what a Kubernetes node is made of: runc, nftables, plugins for the pods' network, dnsmasq; and
+#                             dockerd and docker, which build the images
 #   scripts/setup.sh dashboards  the same as demo, and Chromium, curl, and Node with npm
 #   scripts/setup.sh docs     mdBook (in target/tools/docs)
 #   scripts/setup.sh test-docs  the same as demo, and curl and Python
@@ -63,9 +65,17 @@ find_missing() {
       need_venv target/tools/docs scripts/requirements-docs.txt
       continue
     fi
-    if [ "$set" = neighbours ]; then
+    if [ "$set" = neighbours ] || [ "$set" = kubelet ]; then
       need iproute2 ip
       need util-linux unshare
+      if [ "$set" = kubelet ]; then
+        need runc runc
+        need nftables nft
+        need dnsmasq-base dnsmasq
+        need_file containernetworking-plugins /usr/lib/cni/bridge
+        need docker.io dockerd
+        need "$(docker_client_package)" docker
+      fi
       continue
     fi
     if [ "$set" = deny ]; then
@@ -395,7 +405,7 @@ if [ $# -eq 0 ]; then
 fi
 for set in "$@"; do
   case $set in
-    rules | demo | test | dashboards | docs | bench | bench-lstm | kubernetes | deny | dist | helm | neighbours | test-docs | gpu | gpu-image) ;;
+    rules | demo | test | dashboards | docs | bench | bench-lstm | kubernetes | deny | dist | helm | neighbours | kubelet | test-docs | gpu | gpu-image) ;;
     -h | --help)
       usage
       exit

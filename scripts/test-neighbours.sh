@@ -236,14 +236,8 @@ kill "$plain_pid"
 
 # --- TLS and a user: the same by a Secret with a web config file --------------------------------------------------------------------------
 
-testkit/kubernetes/control-plane.sh cert "$cluster" ca web /CN=cloudpulse DNS:cloudpulse
-cat >"$work/web.yml" <<'EOT'
-tls_server_config: {cert_file: tls.crt, key_file: tls.key}
-basic_auth_users: {scrape: $2b$05$CCCCCCCCCCCCCCCCCCCCC.pIKrLVkBX9/OvQMSygY1pWEVn72t6na} # "secret"
-EOT
+web_config cloudpulse nodes monitoring
 for namespace in cloudpulse nodes monitoring; do
-  kubectl -n "$namespace" create secret generic web --from-file="$work/web.yml" --from-file=tls.crt="$cluster/pki/web.crt" \
-    --from-file=tls.key="$cluster/pki/web.key" --from-file=ca.crt="$cluster/pki/ca.crt" >/dev/null
   kubectl -n "$namespace" create secret generic scrape --from-literal=username=scrape --from-literal=password=secret >/dev/null
 done
 tls='tlsConfig: {ca: {secret: {name: web, key: ca.crt}}, serverName: cloudpulse}'
@@ -251,7 +245,7 @@ user='basicAuth: {username: {name: scrape, key: username}, password: {name: scra
 cat >>"$work/values.yaml" <<EOT
 webConfig:
   existingSecret: web
-  probeHeaders: [{name: Authorization, value: Basic $(printf scrape:secret | base64)}]
+  probeHeaders: [{name: Authorization, value: $(as_user)}]
 EOT
 sed -i "s/^monitoring: {/&$tls, $user, /" "$work/values.yaml"
 helm upgrade cloudpulse helm/cloudpulse --namespace cloudpulse --values "$work/values.yaml" --wait --timeout 2m >"$work/tls.log"
@@ -285,7 +279,7 @@ status() { # URL FLAG...
 }
 [ "$(status https://cloudpulse:9101/metrics)" = 401 ] || die "who is no user reads metrics"
 [ "$(status https://cloudpulse:9101/metrics --user scrape:secret)" = 200 ] || die "the user does not read metrics"
-[ "$(status http://cloudpulse:9101/metrics || true)" = 000 ] || die "plain HTTP is still answered"
+[ "$(status http://cloudpulse:9101/metrics)" = 000 ] || die "plain HTTP is still answered"
 wait_for 120 "forecasts over TLS" has "count(max by (forecast) (cloudpulse_predictor_last_success_timestamp_seconds) > $began) == 3" 1
 wait_for 60 "the curve over TLS" ahead
 # Another pod of the exporter, the same series of the node.
@@ -326,122 +320,4 @@ wait_for 60 "one forecast of the node's load, under its own labels" \
 if grep prometheus_replica "$work/result"; then die "Thanos did not deduplicate"; fi
 say "with $(thanos --version 2>&1 | sed -n 's/^thanos, version \([0-9.]*\).*/Thanos \1/p') of two Prometheus as the source the forecasts go on"
 
-# --- KEDA: it had the external metrics API first -----------------------------------------------------------------------------------------
-
-helm uninstall cloudpulse --namespace cloudpulse --wait --timeout 2m >/dev/null
-kill "${programs[@]}"
-programs=()
-kubectl create namespace keda >/dev/null
-kubectl apply --server-side -f "$cache/neighbours/keda-crds" >/dev/null
-keda=127.96.0.20 keda_operator=198.18.255.3
-name $keda keda-operator-metrics-apiserver.keda.svc
-name $keda_operator keda-operator.keda.svc
-testkit/kubernetes/control-plane.sh cert "$cluster" ca keda /CN=keda DNS:keda-operator.keda.svc,DNS:keda-operator-metrics-apiserver.keda.svc
-mkdir "$work/keda"
-cp "$cluster/pki/ca.crt" "$work/keda/ca.crt"
-cp "$cluster/pki/keda.crt" "$work/keda/tls.crt"
-cp "$cluster/pki/keda.key" "$work/keda/tls.key"
-kubectl -n keda create secret generic kedaorg-certs --from-file="$work/keda" >/dev/null
-start keda-operator env KEDA_CLUSTER_OBJECT_NAMESPACE=keda WATCH_NAMESPACE= keda-operator --kubeconfig="$KUBECONFIG" --cert-dir="$work/keda" \
-  --metrics-bind-address=$keda_operator:8080 --health-probe-bind-address=$keda_operator:8081 --metrics-service-bind-address=$keda_operator:9666
-start keda-adapter env WATCH_NAMESPACE= keda-adapter --kubeconfig="$KUBECONFIG" --lister-kubeconfig="$KUBECONFIG" --authentication-kubeconfig="$KUBECONFIG" --authorization-kubeconfig="$KUBECONFIG" \
-  --tls-cert-file="$work/keda/tls.crt" --tls-private-key-file="$work/keda/tls.key" --bind-address=$keda --secure-port=443 --cert-dir="$work/keda" \
-  --metrics-service-address=keda-operator.keda.svc:9666 --port=0
-cat <<EOT | kubectl apply -f - >/dev/null
-apiVersion: v1
-kind: Service
-metadata: {name: keda-operator-metrics-apiserver, namespace: keda}
-spec: {clusterIP: $keda, ports: [{port: 443}], selector: {app: keda-operator-metrics-apiserver}}
----
-# An API wants a pod behind its Service.
-apiVersion: v1
-kind: Pod
-metadata: {name: keda-operator-metrics-apiserver, namespace: keda, labels: {app: keda-operator-metrics-apiserver}}
-spec: {containers: [{name: adapter, image: none}]}
----
-apiVersion: apiregistration.k8s.io/v1
-kind: APIService
-metadata: {name: v1beta1.external.metrics.k8s.io}
-spec:
-  group: external.metrics.k8s.io
-  version: v1beta1
-  groupPriorityMinimum: 100
-  versionPriority: 100
-  caBundle: $(base64 -w0 "$work/keda/ca.crt")
-  service: {name: keda-operator-metrics-apiserver, namespace: keda, port: 443}
-EOT
-available='{.status.conditions[?(@.type=="Available")].status}'
-wait_for 60 "KEDA's external metrics API" is '' apiservice v1beta1.external.metrics.k8s.io "$available" True
-if helm install cloudpulse helm/cloudpulse --namespace cloudpulse --values "$work/values.yaml" >"$work/taken.log" 2>&1; then die "KEDA's API was taken"; fi
-says "$work/taken.log" "keda/keda-operator-metrics-apiserver has the cluster's external.metrics.k8s.io"
-
-# As docs/helm.md says under "Beside KEDA".
-kubectl -n keda get secret kedaorg-certs -o jsonpath='{.data.ca\.crt}' | base64 -d >"$work/ca.crt"
-kubectl -n cloudpulse create secret generic keda-ca --from-file=ca.crt="$work/ca.crt" >/dev/null
-helm install cloudpulse helm/cloudpulse --namespace cloudpulse --values "$work/values.yaml" --set scaler.externalMetrics.apiService=false \
-  --set scaler.externalMetrics.delegate.url=https://keda-operator-metrics-apiserver.keda.svc \
-  --set scaler.externalMetrics.delegate.caSecret=keda-ca --wait --timeout 2m >"$work/keda-install.log"
-wait_for 60 "two predictors beside KEDA" is cloudpulse statefulset cloudpulse-predictor '{.status.readyReplicas}' 2
-wait_for 60 "two scalers beside KEDA" is cloudpulse deployment cloudpulse-scaler '{.status.readyReplicas}' 2
-service=$(object cloudpulse service cloudpulse-scaler '{.spec.clusterIP}')
-start_predictors predictor-keda
-start_scalers scaler-keda
-
-# KEDA scales by a forecast as by any series, while the API is its own ...
-workload() { # NAME
-  cat <<EOT | kubectl apply -f - >/dev/null
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: $1, namespace: shop}
-spec:
-  replicas: 1
-  selector: {matchLabels: {app: $1}}
-  template:
-    metadata: {labels: {app: $1}, annotations: {cloudpulse.io/ready-after: 1s}}
-    spec: {containers: [{name: web, image: none}]}
-EOT
-}
-workload web
-cat <<EOT | kubectl apply -f - >/dev/null
-apiVersion: keda.sh/v1alpha1
-kind: ScaledObject
-metadata: {name: web, namespace: shop}
-spec:
-  scaleTargetRef: {name: web}
-  pollingInterval: 5
-  minReplicaCount: 1
-  maxReplicaCount: 9
-  triggers:
-    - type: prometheus
-      metadata:
-        serverAddress: http://prometheus-operated.monitoring.svc:9090
-        query: max(cloudpulse_forecast{forecast="steady",quantile="0.5"})
-        threshold: "120"
-EOT
-wait_for 120 "five replicas by KEDA, for a forecast of 600 at 120 a replica" is shop deployment web '{.spec.replicas}' 5
-say "KEDA scales by a forecast"
-
-# ... and when the scaler has it and asks KEDA for what it has not.
-kubectl patch apiservice v1beta1.external.metrics.k8s.io --type merge \
-  -p '{"spec": {"service": {"namespace": "cloudpulse", "name": "cloudpulse-scaler"}}}' >/dev/null
-workload api
-cat <<EOT | kubectl apply -f - >/dev/null
-apiVersion: autoscaling/v2
-kind: HorizontalPodAutoscaler
-metadata: {name: api, namespace: shop}
-spec:
-  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: api}
-  minReplicas: 1
-  maxReplicas: 9
-  metrics:
-    - type: External
-      external:
-        metric: {name: cloudpulse-forecast-steady, selector: {matchLabels: {kind: point, horizon: 5m, quantile: "0.5"}}}
-        target: {type: AverageValue, averageValue: 200}
-EOT
-wait_for 90 "three replicas by an HPA, for a forecast of 600 at 200 a replica" is shop deployment api '{.spec.replicas}' 3
-kubectl -n shop patch scaledobject web --type merge -p '{"spec": {"triggers": [{"type": "prometheus", "metadata": {"threshold": "75",
-  "serverAddress": "http://prometheus-operated.monitoring.svc:9090", "query": "max(cloudpulse_forecast{forecast=\"steady\",quantile=\"0.5\"})"}}]}}' >/dev/null
-wait_for 90 "eight replicas by KEDA through the scaler" is shop deployment web '{.spec.replicas}' 8
-is '' apiservice v1beta1.external.metrics.k8s.io "$available" True || die "the API is not available"
-say "both work when the scaler has the API and passes KEDA's metrics on"
+. helm/tests/keda.sh

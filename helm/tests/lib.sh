@@ -1,8 +1,9 @@
 # shellcheck shell=bash
 # What the tests of the chart share: their folder, processes, waiting, and the control plane. To be sourced from the repository's root by a
 # script whose name stands before what it says. Leaves $work (a folder that goes at the end, or stays with KEEP=1) and takes $binaries.
+# CHART_TEST_FOLDER is that folder where another removes it.
 
-work=$(mktemp -d /tmp/cpc-XXXXXX)
+work=${CHART_TEST_FOLDER:-$(mktemp -d /tmp/cpc-XXXXXX)}
 pids=()
 cluster=
 finish() {
@@ -11,7 +12,11 @@ finish() {
   # Whatever they say: they were told to end, and the result of the test is known by now.
   wait "${pids[@]}" 2>/dev/null || true
   if [ -n "$cluster" ]; then testkit/kubernetes/control-plane.sh stop "$cluster" || true; fi
-  if [ -n "${KEEP-}" ]; then echo "kept: $work" >&2; else rm -rf "$work"; fi
+  if [ -n "${KEEP-}" ]; then
+    echo "kept: $work" >&2
+  elif [ -z "${CHART_TEST_FOLDER-}" ]; then
+    rm -rf "$work"
+  fi
 }
 trap finish EXIT
 
@@ -69,3 +74,53 @@ run_pod() {
   exec helm/tests/kubelet.py "$namespace" "$pod" --folder "$work/pods/$folder" --binaries "$binaries" --api "$KUBE_API" \
     --ca "$cluster/pki/ca.crt" "$@"
 }
+
+# deployment NAME IMAGE: a Deployment of one replica in the namespace shop
+deployment() {
+  cat <<EOT
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: $1, namespace: shop}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: $1}}
+  template:
+    metadata: {labels: {app: $1}, annotations: {cloudpulse.io/ready-after: 1s}} # kwok's
+    spec: {terminationGracePeriodSeconds: 1, containers: [{name: main, image: "$2"}]}
+---
+EOT
+}
+
+# hpa NAME: an HPA of that Deployment, with 200 a replica of the median of the forecast `steady`, which is 600
+hpa() {
+  cat <<EOT
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: $1, namespace: shop}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: $1}
+  minReplicas: 1
+  maxReplicas: 9
+  metrics:
+    - type: External
+      external:
+        metric: {name: cloudpulse-forecast-steady, selector: {matchLabels: {kind: point, horizon: 5m, quantile: "0.5"}}}
+        target: {type: AverageValue, averageValue: 200}
+---
+EOT
+}
+
+# web_config NAMESPACE...: Secrets named web, with TLS for the name cloudpulse and the user scrape, whose password is secret
+web_config() {
+  local namespace
+  testkit/kubernetes/control-plane.sh cert "$cluster" ca web /CN=cloudpulse DNS:cloudpulse
+  cat >"$work/web.yml" <<'EOT'
+tls_server_config: {cert_file: tls.crt, key_file: tls.key}
+basic_auth_users: {scrape: $2b$05$CCCCCCCCCCCCCCCCCCCCC.pIKrLVkBX9/OvQMSygY1pWEVn72t6na}
+EOT
+  for namespace; do
+    kubectl -n "$namespace" create secret generic web --from-file="$work/web.yml" --from-file=tls.crt="$cluster/pki/web.crt" \
+      --from-file=tls.key="$cluster/pki/web.key" --from-file=ca.crt="$cluster/pki/ca.crt" >/dev/null
+  done
+}
+as_user() { printf 'Basic %s' "$(printf scrape:secret | base64)"; }

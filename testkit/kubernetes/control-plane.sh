@@ -6,6 +6,8 @@
 #   control-plane.sh build-adapter       compile prometheus-adapter, a peer that the benchmark of external metrics starts
 #   control-plane.sh build-neighbours    compile what the chart is tested beside: Prometheus, its Operator, Thanos, KEDA (half
 #                                        an hour of CPU)
+#   control-plane.sh build-node          compile what a real node needs: kubelet, kube-proxy, containerd, and Prometheus
+#                                        (a quarter of an hour of CPU)
 #   control-plane.sh start DIR           start it; state, logs, keys and kubeconfigs go into DIR
 #   control-plane.sh stop DIR            stop what `start` started (DIR stays)
 #   control-plane.sh kill DIR NAME       kill -9 one of its programs
@@ -19,6 +21,7 @@
 # Settings (environment):
 #   CLOUDPULSE_KUBE_CACHE  binaries             ${XDG_CACHE_HOME:-$HOME/.cache}/cloudpulse/kube
 #   KUBE_NODES             fake nodes; 0 = no scheduler, no kwok, pods stay Pending   (1)
+#   KUBE_SERVICE_CIDR      cluster IPs, of the form A.B.0.0/16                         (127.96.0.0/16)
 #   KUBE_HPA_SYNC          period of the HPA controller                               (3s)
 #   KUBE_APISERVER_FLAGS, KUBE_KCM_FLAGS  more flags, split at spaces
 set -euo pipefail
@@ -29,8 +32,8 @@ bin=$cache/bin
 
 # Cluster IPs are loopback addresses: 127.0.0.0/8 is local as a whole, so the aggregator, which
 # dials the cluster IP of a Service, reaches a server that listens on that address and port.
-service_cidr=127.96.0.0/16
-service_ip=127.96.0.1
+service_cidr=${KUBE_SERVICE_CIDR:-127.96.0.0/16}
+service_ip=${service_cidr%.0/16}.1
 
 die() {
   echo "control-plane.sh: $*" >&2
@@ -73,6 +76,7 @@ build_other() {
   local version stamp folder=$here/${6-$1}
   version=$(awk -v m="$2" '$1 == m { print $2 } $1 == "require" && $2 == m { print $3 }' "$folder/go.mod")
   [[ $1 != prometheus ]] || version=v3.${version#v0.3} # its module v0.316.0 is release 3.16.0
+  [[ $2 != k8s.io/kubernetes ]] || version=v$version    # whose programs say the v
   stamp=$(sha256sum <"$folder/go.mod")
   mkdir -p "$bin"
   if [[ -f $bin/stamp-$1 && $(<"$bin/stamp-$1") == "$stamp" ]]; then
@@ -88,11 +92,17 @@ build_adapter() {
   build_other prometheus-adapter sigs.k8s.io/prometheus-adapter cmd/adapter sigs.k8s.io/prometheus-adapter/pkg/version.gitVersion
 }
 
+# Debian's Prometheus finds no targets in Kubernetes; of all ways to find them this one has no other.
+build_prometheus() {
+  local bin=$cache/neighbours
+  build_other prometheus github.com/prometheus/prometheus cmd/prometheus github.com/prometheus/common/version.Version \
+    remove_all_sd,enable_kubernetes_sd,netgo,slicelabels
+}
+
 # In a folder of their own: other tests go by the Prometheus on PATH.
 build_neighbours() {
   local version=github.com/prometheus/common/version.Version bin=$cache/neighbours
-  # Debian's Prometheus finds no targets in Kubernetes; of all ways to find them this one has no other.
-  build_other prometheus github.com/prometheus/prometheus cmd/prometheus $version remove_all_sd,enable_kubernetes_sd,netgo,slicelabels
+  build_prometheus
   build_other prometheus-operator github.com/prometheus-operator/prometheus-operator cmd/operator $version
   build_other thanos github.com/thanos-io/thanos cmd/thanos $version netgo,slicelabels
   build_other keda-operator github.com/kedacore/keda/v2 cmd/operator github.com/kedacore/keda/v2/version.Version "" keda
@@ -100,6 +110,17 @@ build_neighbours() {
   rm -rf "$bin/keda-crds"
   mkdir "$bin/keda-crds"
   install -m 644 "$(cd "$here/keda" && go list -m -f '{{.Dir}}' github.com/kedacore/keda/v2)"/config/crd/bases/*.yaml "$bin/keda-crds"
+}
+
+# In a folder of their own, too: a machine may have a containerd.
+build_node() {
+  local bin=$cache/node name
+  build_prometheus
+  build_other kubelet k8s.io/kubernetes cmd/kubelet k8s.io/component-base/version.gitVersion "" node
+  build_other kube-proxy k8s.io/kubernetes cmd/kube-proxy k8s.io/component-base/version.gitVersion "" node
+  for name in ctr containerd-shim-runc-v2 containerd; do
+    build_other $name github.com/containerd/containerd/v2 cmd/$name github.com/containerd/containerd/v2/version.Version no_btrfs,no_zfs,no_devmapper containerd
+  done
 }
 
 # ── keys and kubeconfigs ─────────────────────────────────────────────────────────────────────────
@@ -343,6 +364,7 @@ case "${1-} $#" in
   "build 1") build ;;
   "build-adapter 1") build_adapter ;;
   "build-neighbours 1") build_neighbours ;;
+  "build-node 1") build_node ;;
   "start 2") start "$2" ;;
   "stop 2") stop "$2" ;;
   "status 2") status "$2" ;;

@@ -73,6 +73,10 @@ fn container(name: &OsStr) -> Option<(String, String)> {
 mod tests {
     use super::*;
 
+    fn web(container: &str) -> Pod {
+        Pod { namespace: "shop".to_owned(), pod: "web-7c9".to_owned(), container: container.to_owned() }
+    }
+
     #[test]
     fn pod_namespace_and_container_are_in_the_names_of_the_folders() {
         let folder = tempfile::tempdir().unwrap();
@@ -82,13 +86,8 @@ mod tests {
         std::fs::write(folder.path().join("containers/web-7c9_shop_side-car-4d5e.log"), "").unwrap();
         std::fs::write(folder.path().join("containers/other"), "").unwrap();
         let logs = Logs::read(folder.path());
-        let pod = |container: &str| Pod {
-            namespace: "shop".to_owned(),
-            pod: "web-7c9".to_owned(),
-            container: container.to_owned(),
-        };
-        assert_eq!(logs.find("0d6b-1", "4d5e"), Some(pod("side-car")));
-        assert_eq!(logs.find("0d6b-1", "77"), Some(pod("")));
+        assert_eq!(logs.find("0d6b-1", "4d5e"), Some(web("side-car")));
+        assert_eq!(logs.find("0d6b-1", "77"), Some(web("")));
         assert_eq!(logs.find("y", "4d5e"), None);
         assert_eq!(Logs::read(&folder.path().join("none")).find("0d6b-1", "4d5e"), None);
     }
@@ -102,14 +101,9 @@ mod tests {
             std::os::unix::fs::symlink("/var/log/pods/shop_web-7c9_0d6b-1/x/0.log", link).unwrap();
         }
         let logs = Logs::read(folder.path());
-        let pod = |container: &str| Pod {
-            namespace: "shop".to_owned(),
-            pod: "web-7c9".to_owned(),
-            container: container.to_owned(),
-        };
-        assert_eq!(logs.find("0d6b-1", "4d5e"), Some(pod("nginx")));
-        assert_eq!(logs.find("0d6b-1", "77"), Some(pod("side-car")));
-        assert_eq!(logs.find("0d6b-1", "88"), Some(pod("")));
+        assert_eq!(logs.find("0d6b-1", "4d5e"), Some(web("nginx")));
+        assert_eq!(logs.find("0d6b-1", "77"), Some(web("side-car")));
+        assert_eq!(logs.find("0d6b-1", "88"), Some(web("")));
         assert_eq!(logs.find("0d6b-2", "4d5e"), None);
         assert_eq!(logs.pods.len(), 1);
     }
