@@ -149,26 +149,7 @@ ca=$(object '' apiservice v1beta1.external.metrics.k8s.io '{.spec.caBundle}')
 secret=$(object cloudpulse secret cloudpulse-scaler-certificates '{.data}')
 if [ -z "$ca" ] || [ -z "$secret" ]; then die "the scaler has not written its certificates"; fi
 # With rights in one namespace it scales there, and misses none.
-cat <<'EOF' | kubectl apply -f - >/dev/null
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web, namespace: shop}
-spec:
-  replicas: 1
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}, annotations: {cloudpulse.io/ready-after: 1s}}
-    spec: {containers: [{name: web, image: none}]}
----
-apiVersion: cloudpulse.io/v1
-kind: ScalingRule
-metadata: {name: web, namespace: shop}
-spec:
-  target: {kubernetes: {name: web}}
-  minReplicas: 2
-  maxReplicas: 4
-  metrics: [{name: one, query: vector(1), replicaCapacity: "1"}]
-EOF
+{ deployment web none && rule web; } | kubectl apply -f - >/dev/null
 wait_for 60 "a scaled workload" is shop deployment web '{.spec.replicas}' 2
 wait_for 60 "a rule that says so" is shop scalingrule web '{.status.conditions[?(@.type=="Ready")].status}' True
 if grep -i 'forbidden' "$work/scaler.log"; then die "the scaler lacks a right"; fi

@@ -190,17 +190,7 @@ say "all $(count 'container_memory_working_set_bytes{id=~"/kubepods/.+"}') conta
 name cloudpulse-scaler.cloudpulse.svc "$(object cloudpulse service cloudpulse-scaler '{.spec.clusterIP}')"
 helm test cloudpulse --namespace cloudpulse --timeout 2m >"$work/test.log" || die "helm test: $(tail -n 5 "$work/test.log" /var/log/pods/cloudpulse_cloudpulse-test_*/*/*.log)"
 say "helm test passes"
-{ deployment web cloudpulse/pause:test && deployment api cloudpulse/pause:test && hpa web; } | kubectl apply -f - >/dev/null
-kubectl apply -f - >/dev/null <<'EOT'
-apiVersion: cloudpulse.io/v1
-kind: ScalingRule
-metadata: {name: api, namespace: shop}
-spec:
-  target: {kubernetes: {name: api}}
-  minReplicas: 2
-  maxReplicas: 4
-  metrics: [{name: one, query: vector(1), replicaCapacity: "1"}]
-EOT
+{ deployment web cloudpulse/pause:test && hpa web && deployment api cloudpulse/pause:test && rule api; } | kubectl apply -f - >/dev/null
 wait_for 120 "three pods by an HPA, for a forecast of 600 at 200 a replica" is shop deployment web '{.status.readyReplicas}' 3
 wait_for 120 "two pods by a rule" is shop deployment api '{.status.readyReplicas}' 2
 say "an HPA has three pods, a rule two"

@@ -7,11 +7,10 @@ work=${CHART_TEST_FOLDER:-$(mktemp -d /tmp/cpc-XXXXXX)}
 pids=()
 cluster=
 finish() {
-  local pid
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  # Whatever they say: they were told to end, and the result of the test is known by now.
-  wait "${pids[@]}" 2>/dev/null || true
-  if [ -n "$cluster" ]; then testkit/kubernetes/control-plane.sh stop "$cluster" || true; fi
+  set +e # the result is known by now; whatever the programs say at their end, the rest must still go
+  kill "${pids[@]}" 2>/dev/null
+  wait "${pids[@]}" 2>/dev/null
+  if [ -n "$cluster" ]; then testkit/kubernetes/control-plane.sh stop "$cluster"; fi
   if [ -n "${KEEP-}" ]; then
     echo "kept: $work" >&2
   elif [ -z "${CHART_TEST_FOLDER-}" ]; then
@@ -87,6 +86,21 @@ spec:
   template:
     metadata: {labels: {app: $1}, annotations: {cloudpulse.io/ready-after: 1s}} # kwok's
     spec: {terminationGracePeriodSeconds: 1, containers: [{name: main, image: "$2"}]}
+---
+EOT
+}
+
+# rule NAME: a ScalingRule of that Deployment, which wants two replicas
+rule() {
+  cat <<EOT
+apiVersion: cloudpulse.io/v1
+kind: ScalingRule
+metadata: {name: $1, namespace: shop}
+spec:
+  target: {kubernetes: {name: $1}}
+  minReplicas: 2
+  maxReplicas: 4
+  metrics: [{name: one, query: vector(1), replicaCapacity: "1"}]
 ---
 EOT
 }
