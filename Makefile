@@ -8,6 +8,10 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 # Flags for every cargo command that builds, such as --locked.
 CARGO_FLAGS ?=
 
+# The three programs for tests. For the whole workspace, as the tests have them: features chosen for one package would have
+# half of all crates compiled once more, for minutes and gigabytes.
+PROGRAMS_DEBUG = cargo build --workspace $(CARGO_FLAGS) $(addprefix --bin cloudpulse-,exporter predictor scaler)
+
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,20 +41,19 @@ test-gpu: ## Test the network on wgpu, on Mesa's software Vulkan; builds for min
 test-kubernetes: ## Test the scaler in a real Kubernetes control plane; builds that for a quarter of an hour the first time
 	scripts/setup.sh kubernetes
 	testkit/kubernetes/control-plane.sh build
-	cargo test -p cloudpulse-scaler $(CARGO_FLAGS) --test kubernetes -- --test-threads=2
+	cargo test --workspace $(CARGO_FLAGS) --test kubernetes -- --test-threads=2
 
 .PHONY: manifests
 manifests: ## Make the chart's copies of definition, rules and dashboards, and of the chart plain manifests
 	scripts/setup.sh helm
-	cargo build $(CARGO_FLAGS) -p cloudpulse-scaler --bin cloudpulse-scaler
+	$(PROGRAMS_DEBUG)
 	scripts/manifests.sh
 
 .PHONY: test-chart
 test-chart: ## Test the Helm chart: what it renders, and install, upgrade and uninstall in a real Kubernetes control plane
 	scripts/setup.sh helm
 	testkit/kubernetes/control-plane.sh build
-	cargo build $(CARGO_FLAGS) -p cloudpulse-exporter --bin cloudpulse-exporter
-	cargo build $(CARGO_FLAGS) -p cloudpulse-predictor -p cloudpulse-scaler
+	$(PROGRAMS_DEBUG)
 	scripts/test-chart.sh
 
 .PHONY: test-neighbours
@@ -58,8 +61,7 @@ test-neighbours: ## Test the chart beside the real Prometheus Operator, Thanos a
 	scripts/setup.sh helm neighbours
 	testkit/kubernetes/control-plane.sh build
 	testkit/kubernetes/control-plane.sh build-neighbours
-	cargo build $(CARGO_FLAGS) -p cloudpulse-exporter --bin cloudpulse-exporter
-	cargo build $(CARGO_FLAGS) -p cloudpulse-predictor -p cloudpulse-scaler
+	$(PROGRAMS_DEBUG)
 	scripts/test-neighbours.sh
 
 .PHONY: test-kubelet
@@ -78,13 +80,13 @@ images: ## Build the container images from this tree, without pulling any; see d
 test-images: ## Build the images and test the Compose stack on a Docker engine; optimised builds take a quarter of an hour
 	scripts/setup.sh test
 	scripts/images.sh programs
-	cargo test -p cloudpulse-testkit $(CARGO_FLAGS) --test images -- --nocapture
+	cargo test --workspace $(CARGO_FLAGS) --test images -- --nocapture
 
 .PHONY: test-gpu-image
 test-gpu-image: ## Build the image with GPU support and run it on software Vulkan; the first build takes 32 minutes of CPU
 	scripts/setup.sh gpu-image
 	scripts/images.sh programs gpu
-	cargo test -p cloudpulse-testkit $(CARGO_FLAGS) --test images -- --ignored --nocapture
+	cargo test --workspace $(CARGO_FLAGS) --test images -- --ignored --nocapture
 
 .PHONY: rules
 rules: ## Check and test the Prometheus rules, and check Alertmanager's configuration
@@ -117,12 +119,12 @@ docs: ## Build the book into target/book, and check its links
 .PHONY: test-docs
 test-docs: ## Run the commands of README.md and docs, and check their configurations and queries
 	scripts/setup.sh test-docs
-	cargo build $(CARGO_FLAGS) -p cloudpulse-exporter -p cloudpulse-predictor -p cloudpulse-scaler
+	$(PROGRAMS_DEBUG)
 	scripts/test-docs.py
 
 .PHONY: references
 references: ## Write the pages of docs/reference that are made of the programs
-	UPDATE_GOLDEN=1 cargo test $(CARGO_FLAGS) -p cloudpulse-exporter -p cloudpulse-predictor -p cloudpulse-scaler --test reference
+	UPDATE_GOLDEN=1 cargo test --workspace $(CARGO_FLAGS) --test reference
 
 .PHONY: lint
 lint: lint-fmt lint-clippy lint-doc lint-purity lint-shell ## Check format, lints, documentation, purity and shell scripts
@@ -132,8 +134,7 @@ lint-fmt:
 	cargo fmt --all --check
 lint-clippy:
 	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
-	cargo clippy -p cloudpulse-scaler --test kubernetes $(CARGO_FLAGS) -- -D warnings
-	cargo clippy -p cloudpulse-testkit --test images $(CARGO_FLAGS) -- -D warnings
+	cargo clippy --workspace --test kubernetes --test images $(CARGO_FLAGS) -- -D warnings
 lint-doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps $(CARGO_FLAGS)
 lint-purity:
