@@ -8,8 +8,8 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 # Flags for every cargo command that builds, such as --locked.
 CARGO_FLAGS ?=
 
-# The three programs for tests. For the whole workspace, as the tests have them: features chosen for one package would have
-# half of all crates compiled once more, for minutes and gigabytes.
+# The three programs for tests. For the whole workspace, the same everywhere: features chosen for one package would have dozens
+# of crates, ours among them, compiled once more for each choice.
 PROGRAMS_DEBUG = cargo build --workspace $(CARGO_FLAGS) $(addprefix --bin cloudpulse-,exporter predictor scaler)
 
 .PHONY: help
